@@ -1,0 +1,1 @@
+"""One file a check: what is measured on base and tuned."""

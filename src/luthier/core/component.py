@@ -1,0 +1,251 @@
+"""Components and the catalog: a file's name is its registration.
+
+A room is a package; every module in it holds one public `Component`, which a recipe names by the module's name.
+Names come from the folder's listing and summaries from the files' docstrings, so that listing a room imports nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError, core_schema
+
+from .errors import BrokenComponent, Problem, RecipeError, UnknownComponent, nearest
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+
+    from .recipe import Phase, Recipe
+
+__all__ = ["ROOMS", "Component", "Slot", "build", "describe", "find", "names", "problems_of", "summary"]
+
+ROOMS: Mapping[str, str] = {
+    "formats": "luthier.data.formats",
+    "steps": "luthier.data.steps",
+    "objectives": "luthier.objectives",
+    "penalties": "luthier.penalties",
+    "adaptations": "luthier.adaptations",
+    "optimizers": "luthier.optimizers",
+    "schedules": "luthier.schedules",
+    "checks": "luthier.checks",
+}
+"""Every room of the catalog and the package whose modules are its components."""
+
+
+class Component(BaseModel):
+    """A frozen set of parameters that does its work itself. Its name in a recipe is its file's name.
+
+    Errors: an unknown or wrong parameter is a `RecipeError` that names the place and the nearest parameter.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+    example: ClassVar[Mapping[str, Any]] = {}
+    """Parameters that validate; the conformance suite and the documentation use them."""
+
+    @classmethod
+    def component_name(cls) -> str:
+        return cls.__module__.rpartition(".")[2]
+
+    def problems(self, recipe: Recipe, phase: Phase | None) -> Iterable[Problem]:
+        """What is wrong with this component in this recipe (rules about combinations live here)."""
+        return ()
+
+
+@cache
+def _folder(room: str) -> Path:
+    spec = importlib.util.find_spec(ROOMS[room])
+    assert spec is not None and spec.origin is not None, f"room {room} has no package"
+    return Path(spec.origin).parent
+
+
+@cache
+def names(room: str) -> tuple[str, ...]:
+    """The names of a room's components, sorted; nothing is imported."""
+    return tuple(sorted(file.stem for file in _folder(room).glob("*.py") if not file.stem.startswith("_")))
+
+
+@cache
+def summary(room: str, name: str) -> str:
+    """The first line of the component's module docstring; nothing is imported."""
+    source = (_folder(room) / f"{name}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0].rstrip(".")
+
+
+@cache
+def find(room: str, name: str) -> type[Component]:
+    """The component class called `name` in `room`.
+
+    Errors: UnknownComponent with the nearest name; BrokenComponent, caused by the import error, when its file fails.
+    """
+    if name not in names(room):
+        near = nearest(name, names(room))
+        raise UnknownComponent(
+            f"there is no {room[:-1]} called '{name}'",
+            expected="one of " + ", ".join(names(room)),
+            remedy=f"did you mean '{near}'?" if near else f"luthier list {room} shows all",
+        )
+    try:
+        module = importlib.import_module(f"{ROOMS[room]}.{name}")
+    except Exception as error:
+        raise BrokenComponent(
+            f"the {room[:-1]} '{name}' cannot be imported: {type(error).__name__}: {error}",
+            where=str(_folder(room) / f"{name}.py"),
+            remedy="mend the file; the other components are not affected",
+        ) from error
+    found = [
+        value
+        for key, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, Component)
+        and value.__module__ == module.__name__
+        and not key.startswith("_")
+    ]
+    if len(found) != 1:
+        raise BrokenComponent(
+            f"the {room[:-1]} '{name}' holds {len(found)} public components, not one",
+            where=str(_folder(room) / f"{name}.py"),
+        )
+    return found[0]
+
+
+def build(room: str, value: Any) -> Component:
+    """A component from `name`, `{name: {parameters}}`, or one already built.
+
+    Errors: RecipeError with every wrong parameter.
+    """
+    if isinstance(value, Component):
+        return value
+    if isinstance(value, str):
+        return _validate(room, value, {})
+    if isinstance(value, Mapping) and len(value) == 1:
+        name, parameters = next(iter(value.items()))
+        if isinstance(parameters, Mapping) or parameters is None:
+            return _validate(room, str(name), parameters or {})
+    raise RecipeError(
+        f"{json.dumps(value, default=str)} names no {room[:-1]}",
+        expected=f"a name, or {{name: {{parameter: value}}}}; names: {', '.join(names(room))}",
+    )
+
+
+def _validate(room: str, name: str, parameters: Mapping[str, Any]) -> Component:
+    cls = find(room, name)
+    try:
+        return cls.model_validate(dict(parameters))
+    except ValidationError as error:
+        raise RecipeError(problems_of(error, cls, prefix=name)) from error
+
+
+def describe(component: Component) -> str | dict[str, Any]:
+    """The shortest recipe form of a component: its name, or its name with what differs from the defaults."""
+    parameters = component.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+    name = component.component_name()
+    return {name: parameters} if parameters else name
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
+    """Pydantic's errors as Problems with dotted places, nested component problems unfolded."""
+    problems: list[Problem] = []
+    for item in error.errors(include_url=False):
+        where = ".".join(filter(None, [prefix, *map(str, item["loc"])]))
+        if item["type"] == "luthier_component":
+            for nested in item["ctx"]["problems"]:
+                inner = Problem(**nested)
+                place = f"{where}.{inner.where}" if inner.where else where
+                problems.append(Problem(inner.found, place, inner.expected, inner.remedy))
+        elif item["type"] == "extra_forbidden":
+            known = _fields_at(model, item["loc"][:-1])
+            near = nearest(str(item["loc"][-1]), known)
+            problems.append(
+                Problem(
+                    f"unknown key '{item['loc'][-1]}'",
+                    where,
+                    "one of " + ", ".join(sorted(known)) if known else None,
+                    f"did you mean '{near}'?" if near else "remove it; an option that nothing reads is an error",
+                )
+            )
+        else:
+            given = item.get("input")
+            shown = "" if item["type"] == "missing" else f" (got {json.dumps(given, default=str)[:80]})"
+            problems.append(Problem(item["msg"].removeprefix("Value error, ") + shown, where))
+    return problems
+
+
+def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The keys that `model` takes at `path`, best effort through nested models, unions and sequences."""
+    candidates: list[Any] = [model]
+    for step in path:
+        following: list[Any] = []
+        for candidate in candidates:
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                for name, info in candidate.model_fields.items():
+                    if step in (name, info.alias):
+                        following.extend(_models_in(info.annotation))
+                if candidate.__name__ == step:
+                    following.append(candidate)
+        candidates = following or candidates
+    return [info.alias or name for c in candidates if hasattr(c, "model_fields") for name, info in c.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in getattr(annotation, "__args__", ()) for found in _models_in(inner)]
+
+
+class _SlotSchema:
+    """Pydantic's view of a slot: built by `build`, written by `describe`, schema from the room's files."""
+
+    def __init__(self, room: str) -> None:
+        self.room = room
+
+    def _build(self, value: Any) -> Component:
+        try:
+            return build(self.room, value)
+        except (RecipeError, BrokenComponent) as error:
+            raise PydanticCustomError(
+                "luthier_component",
+                "{text}",
+                {
+                    "text": str(error),
+                    "problems": [
+                        {"found": p.found, "where": p.where, "expected": p.expected, "remedy": p.remedy}
+                        for p in error.problems
+                    ],
+                },
+            ) from error
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self._build, serialization=core_schema.plain_serializer_function_ser_schema(describe)
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        forms: list[dict[str, Any]] = [{"type": "string", "enum": list(names(self.room))}]
+        for name in names(self.room):
+            parameters = find(self.room, name).model_json_schema(by_alias=True)
+            parameters["description"] = summary(self.room, name)
+            forms.append(
+                {
+                    "type": "object",
+                    "properties": {name: parameters},
+                    "required": [name],
+                    "additionalProperties": False,
+                }
+            )
+        return {"anyOf": forms}
+
+
+def Slot(room: str) -> Any:
+    """The type of a field that holds a component of `room`: `objective: Slot("objectives")`."""
+    return Annotated[Any, _SlotSchema(room)]

@@ -1,0 +1,424 @@
+"""The protocols of the catalog and the small types they pass to each other.
+
+A row of data takes five hops: a format reads it into an `Example`; steps pass it on or drop it; an objective encodes it
+into `Row`s; the stream packs rows into a `Batch`; the objective turns a batch into `Term`s. What a check measures goes
+the other way: `Scores`, one number a row, become `Finding`s. Nothing here imports torch at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .component import Component
+from .example import Example
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+__all__ = [
+    "Adaptation",
+    "Batch",
+    "Check",
+    "Comparison",
+    "Encoder",
+    "Finding",
+    "Format",
+    "Ledger",
+    "Measure",
+    "Models",
+    "Objective",
+    "Optimizer",
+    "ParameterGroup",
+    "Penalty",
+    "Role",
+    "Row",
+    "Sample",
+    "Schedule",
+    "Scores",
+    "Step",
+    "StepContext",
+    "Subject",
+    "Term",
+]
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+class Ledger(Protocol):
+    """Where every dropped or changed row is written down, with its reason."""
+
+    def drop(self, example: Example, reason: str, *, of: str | None = None) -> None:
+        """The example leaves; `of` names the id of the row that stays in its place (duplicates)."""
+        ...
+
+    def change(self, before: Example, after: Example, reason: str) -> None: ...
+
+    def note(self, example: Example, reason: str, *, of: str | None = None) -> None:
+        """Nothing was done to the example, but its reader should know (a near copy in another split)."""
+        ...
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step is handed: the split it works on, the ledger, a seed, and the other splits, read only."""
+
+    split: str
+    seed: int
+    ledger: Ledger
+    others: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+
+
+class Format(Component):
+    """Turns one record (the parsed object of a line, or a row of a table) into an Example's contents."""
+
+    def recognizes(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record has this format's keys; must be strict, since detection asks every format."""
+        raise NotImplementedError(type(self).__name__)
+
+    def contents(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`parts`, and optionally `target`, `groups`, `weight`, for Example(...). ValueError says what is wrong with the record."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class Step(Component):
+    """Examples in, examples out. What is dropped or changed goes to the ledger with its reason."""
+
+    scope: ClassVar[Literal["row", "corpus"]]
+    """"row": looks at one example at a time; "corpus": must see all of them."""
+
+    def run(self, examples: Iterable[Example], context: StepContext) -> Iterator[Example]:
+        raise NotImplementedError(type(self).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One encoded sequence before packing.
+
+    ids: [L] token ids. supervised: [L] True where the token is a target (never at 0: nothing precedes it).
+    fields: what the objective's encode adds for each sequence, e.g. {"label": int array of shape []}.
+    """
+
+    id: str
+    ids: Ints
+    supervised: Bools
+    weight: float = 1.0
+    groups: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+class Encoder(Protocol):
+    """What an objective encodes with: tokenizer, chat template, length limit, and what was surveyed from the data.
+
+    The concrete one is `data.encode.Encoding`; it also writes truncated and dropped rows down.
+    """
+
+    facts: Mapping[str, Any]
+
+    def conversation(self, example: Example) -> list[Row]:
+        """The example's "messages" rendered by the chat template; trained turns supervised, each to its stop token."""
+        ...
+
+    def document(self, example: Example) -> list[Row]:
+        """The example's "text", all of it supervised, cut into windows of the length limit; ends in the end token."""
+        ...
+
+    def sequence(self, example: Example, **fields: NDArray[Any]) -> list[Row]:
+        """The example's text with the tokenizer's special tokens, nothing supervised (encoders, classification)."""
+        ...
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed sequences, end to end, without padding. S sequences, T tokens.
+
+    ids [T] int64; starts [S+1] int32 cumulative lengths; positions [T] from 0 in each sequence;
+    supervised [T] bool; rows: S ids; weights [S] float32; fields: [S, ...] what the objective's encode added.
+    """
+
+    ids: Tensor
+    starts: Tensor
+    positions: Tensor
+    supervised: Tensor
+    rows: tuple[str, ...]
+    weights: Tensor
+    fields: Mapping[str, Tensor] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return len(self.rows)
+
+    def to(self, device: torch.device | str) -> Batch:
+        move = lambda tensor: tensor.to(device, non_blocking=True)  # noqa: E731
+        return Batch(
+            move(self.ids),
+            move(self.starts),
+            move(self.positions),
+            move(self.supervised),
+            self.rows,
+            move(self.weights),
+            {name: move(value) for name, value in self.fields.items()},
+            self.groups,
+        )
+
+
+@dataclass(frozen=True)
+class Term:
+    """Sums of a loss, one a sequence ([S]), or [1] for what is evaluated once a step. The engine divides."""
+
+    name: str
+    totals: Tensor
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share a learning rate: the phase's rate times `scale`; `decay` says whether weight decay applies."""
+
+    name: str
+    parameters: Sequence[tuple[str, nn.Parameter]]
+    scale: float = 1.0
+    decay: bool = True
+
+
+class Role(Protocol):
+    """A model as an objective sees it: verbs, not layers. What is packed, padded or chunked stays behind them."""
+
+    model: nn.Module
+
+    def logps(self, batch: Batch, smoothing: float = 0.0) -> Tensor:
+        """[N] log-probabilities of the N supervised tokens, in batch order. With smoothing e: (1-e) logp + e mean logp."""
+        ...
+
+    def class_logits(self, batch: Batch) -> Tensor:
+        """[S, C] logits of the model's classification head."""
+        ...
+
+
+class Models(Protocol):
+    """The roles of a phase: the policy that is trained, and later reference, teacher, reward, value."""
+
+    policy: Role
+
+
+class Objective(Component):
+    """What is minimized. Encodes examples, counts without a model, and gives sums that the engine divides by counts."""
+
+    needs: ClassVar[frozenset[str]]
+    """Parts of an Example, any one of which it can encode."""
+    task: ClassVar[Literal["causal_lm", "sequence_classification"]]
+    """The head that the model must have."""
+
+    def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """What must be known of the training data before encoding (class names, class weights), as plain JSON values."""
+        return {}
+
+    def encode(self, example: Example, encoder: Encoder) -> list[Row]:
+        raise NotImplementedError(type(self).__name__)
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """[S] for each term, known without a model: supervised tokens, or 1 a sequence; times the weights."""
+        raise NotImplementedError(type(self).__name__)
+
+    def loss(self, models: Models, batch: Batch) -> list[Term]:
+        raise NotImplementedError(type(self).__name__)
+
+
+class Penalty(Component):
+    """A term beside any objective: L2-SP, EWC, LwF."""
+
+    def begin(self, model: nn.Module) -> None | Mapping[str, Tensor]:
+        """State recorded before the first step of the phase; it is handed back to every call of `terms`."""
+        raise NotImplementedError(type(self).__name__)
+
+    def terms(self, models: Models, batch: Batch | None, state: Any) -> list[Term]:
+        """Terms of shape [1]; called once a step with batch None, counted 1."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class Adaptation(Component):
+    """Which weights move: freezes, injects, groups, saves, loads and merges."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """The model with requires_grad set and modules injected; at step 0 its outputs equal the given model's."""
+        raise NotImplementedError(type(self).__name__)
+
+    def groups(self, model: nn.Module) -> list[ParameterGroup]:
+        """All parameters that this adaptation will ever train, in groups, in a stable order."""
+        raise NotImplementedError(type(self).__name__)
+
+    def at(self, progress: float, model: nn.Module) -> None:
+        """Called before each step with the share of steps done (0 to 1): gradual unfreezing; usually nothing."""
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Writes the trained weights; PEFT's own files where PEFT has the method."""
+        raise NotImplementedError(type(self).__name__)
+
+    def load(self, model: nn.Module, folder: Path) -> None:
+        """Reads them into an adapted model, strictly: a missing or unexpected key is a ModelError."""
+        raise NotImplementedError(type(self).__name__)
+
+    def merge(self, model: nn.Module) -> nn.Module:
+        """The plain model with the adaptation folded in; a ModelError with the reason where it cannot be."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class Optimizer(Component):
+    """Builds a torch optimizer. `lr` is the peak; None takes the adaptation's usual rate."""
+
+    lr: float
+
+    def make(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
+        """`groups`: torch parameter groups, with `lr` and `weight_decay` to be set by this component."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class Schedule(Component):
+    """A multiplier of the learning rate."""
+
+    def at(self, step: int, total: int) -> float:
+        """The multiplier (0 to 1) for step `step` of `total`, counted from 0."""
+        raise NotImplementedError(type(self).__name__)
+
+
+# ---- evidence --------------------------------------------------------------------------------------------------------
+
+
+class Subject(Protocol):
+    """A model under measurement: base, tuned, merged, reloaded; the same calls for each."""
+
+    name: str
+
+    def logps(self, examples: Sequence[Example]) -> tuple[Floats, Ints]:
+        """([n] summed log-probabilities in nats, [n] counted tokens) of what training would supervise."""
+        ...
+
+    def token_logps(self, examples: Sequence[Example]) -> list[Floats]:
+        """For each example its supervised tokens' log-probabilities, in float32 arithmetic where it can."""
+        ...
+
+    def generate(self, examples: Sequence[Example]) -> list[str]:
+        """The model's answer to each example's prompt: its conversation up to the last trained turn."""
+        ...
+
+    def classify(self, examples: Sequence[Example]) -> Floats:
+        """[n, C] log-probabilities of the classes (for multi-label: log of each class's own probability)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One shown item: what went in, what was wanted, what came out."""
+
+    row: str
+    prompt: str
+    wanted: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a check measured on one subject: for each metric, numbers for each row.
+
+    values: metric -> [n, k] (k numbers a row: a hit; or log-probability sum and tokens; or gold and predicted class).
+    clusters: [n] names that are resampled together (tales, customers), or None where rows are independent.
+    """
+
+    rows: tuple[str, ...]
+    values: Mapping[str, Floats]
+    clusters: tuple[str, ...] | None = None
+    samples: tuple[Sample, ...] = ()
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How the rows of a metric become one number. `aggregate`: [n, k] -> float.
+
+    `against`: when set, `aggregate` takes [n, 2k]: the subject's columns, then those of the subject named here (a ratio
+    to base, a gap to tuned); such a measure is reported for the subjects in `of` only.
+    `paired` False leaves out the comparison of tuned with base.
+    """
+
+    name: str
+    better: Literal["higher", "lower", "neither"]
+    aggregate: Callable[[Floats], float]
+    source: str | None = None
+    """The key in Scores.values; default: the measure's name."""
+    against: str | None = None
+    of: tuple[str, ...] | None = None
+    binary: bool = False
+    """Rows are 0 or 1 and the aggregate is their mean: McNemar applies."""
+    paired: bool = True
+
+
+Comparison = Measure
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One measured number, with its interval, its subject and what it was compared with.
+
+    subject: "base", "tuned", "change" (tuned minus base on the same rows), "merged", "reloaded".
+    low, high: 95 % bootstrap bounds. p: two-sided, paired, Holm-adjusted over the run's findings.
+    """
+
+    check: str
+    metric: str
+    subject: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    better: Literal["higher", "lower", "neither"]
+    group: str | None = None
+    against: str | None = None
+    p: float | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class CheckContext:
+    """What a check is handed beside its subject and examples: the facts of the run and a reader of other data."""
+
+    facts: Mapping[str, Any]
+    seed: int
+    read: Callable[[str], Sequence[Example]]
+    """Examples of a path, read and detected as the recipe's data would be."""
+
+
+class Check(Component):
+    """Measures one subject at a time; evaluate.py aggregates, pairs and tests."""
+
+    subjects: ClassVar[tuple[str, ...]] = ("base", "tuned")
+    """Which subjects it needs: base, tuned, merged, reloaded."""
+    tasks: ClassVar[frozenset[str]] = frozenset({"causal_lm", "sequence_classification"})
+
+    def examples(self, test: Sequence[Example], context: CheckContext) -> Sequence[Example]:
+        """The items to measure on; default: the test split."""
+        return test
+
+    def measure(self, subject: Subject, examples: Sequence[Example], context: CheckContext) -> Scores:
+        raise NotImplementedError(type(self).__name__)
+
+    def measures(self, facts: Mapping[str, Any]) -> Sequence[Measure]:
+        raise NotImplementedError(type(self).__name__)
+
+
+ContextManager = AbstractContextManager

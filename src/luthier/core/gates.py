@@ -1,0 +1,114 @@
+"""Gates: `check.metric[.subject][.low|.high] OP expression`, with `base` in the expression for the base's value.
+
+    text_match.exact >= base + 0.10        forgetting.perplexity_ratio.high <= 1.10
+    text_match.token_f1.change.low > 0     classification.accuracy >= 0.925
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .contracts import Finding
+from .errors import Problem
+
+__all__ = ["Gate", "Verdict", "judge", "parse"]
+
+_SUBJECTS = ("base", "tuned", "change", "merged", "reloaded")
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+_ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A parsed gate. subject None: tuned, or the only subject that the metric has."""
+
+    text: str
+    check: str
+    metric: str
+    subject: str | None
+    bound: str
+    compare: str
+    limit: ast.expr
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A gate's outcome: the measured value, the limit it was held against, whether it holds, or why it cannot be told."""
+
+    gate: str
+    value: float | None
+    limit: float | None
+    holds: bool
+    note: str | None = None
+
+
+def parse(text: str) -> Gate | Problem:
+    """A gate from its text, or what is wrong with it."""
+    match = re.fullmatch(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*(.+?)\s*", text)
+    example = "check.metric[.low|.high] >= number, for example text_match.exact >= base + 0.10"
+    if not match:
+        return Problem(f"the gate '{text}' cannot be read", None, example)
+    left, compare, right = match.groups()
+    parts = left.split(".")
+    bound = parts.pop() if parts[-1] in ("low", "high") else "value"
+    subject = parts.pop() if len(parts) > 2 and parts[-1] in _SUBJECTS else None
+    if len(parts) < 2:
+        return Problem(f"the gate '{text}' names no metric", None, example)
+    try:
+        limit = ast.parse(right, mode="eval").body
+        _evaluate(limit, 0.0)
+    except ZeroDivisionError:
+        pass
+    except (SyntaxError, ValueError):
+        return Problem(f"'{right}' in the gate '{text}' is no number", None, "numbers, base, + - * / and brackets")
+    return Gate(text, parts[0], ".".join(parts[1:]), subject, bound, compare, limit)
+
+
+def judge(gate: Gate, findings: Sequence[Finding]) -> Verdict:
+    """Holds the gate against the findings; a gate whose finding is missing or undefined does not hold."""
+    candidates = [f for f in findings if f.check == gate.check and f.metric == gate.metric and f.group is None]
+    if not candidates:
+        measured = sorted({f.metric for f in findings if f.check == gate.check})
+        return Verdict(gate.text, None, None, False, f"not measured; {gate.check} measured {', '.join(measured) or 'nothing'}")
+    by_subject = {finding.subject: finding for finding in candidates}
+    chosen = by_subject.get(gate.subject) if gate.subject else by_subject.get("tuned", candidates[-1])
+    if chosen is None:
+        return Verdict(gate.text, None, None, False, f"not measured for {gate.subject}, only for {', '.join(by_subject)}")
+    value = getattr(chosen, gate.bound)
+    base = by_subject.get("base")
+    uses_base = any(isinstance(node, ast.Name) for node in ast.walk(gate.limit))
+    if uses_base and base is None:
+        return Verdict(gate.text, value, None, False, "base was not measured")
+    try:
+        limit = _evaluate(gate.limit, base.value if base else 0.0)
+    except ZeroDivisionError:
+        return Verdict(gate.text, value, None, False, "the limit divides by zero")
+    if value is None or value != value or limit != limit:
+        return Verdict(gate.text, None, limit, False, f"{gate.bound} is undefined")
+    return Verdict(gate.text, value, limit, _COMPARE[gate.compare](value, limit))
+
+
+def _evaluate(node: ast.expr, base: float) -> float:
+    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
+        return float(node.value)
+    if isinstance(node, ast.Name) and node.id == "base":
+        return base
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_evaluate(node.operand, base)
+    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        return _ARITHMETIC[type(node.op)](_evaluate(node.left, base), _evaluate(node.right, base))
+    raise ValueError(ast.dump(node))

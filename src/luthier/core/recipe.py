@@ -1,0 +1,215 @@
+"""The recipe: one schema for YAML, overrides on the command line, JSON and Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from .component import Component, Slot, problems_of
+from .errors import Problem, RecipeError
+
+__all__ = ["Checkpoints", "Data", "Decoding", "Machine", "PerStep", "Phase", "Recipe", "Source", "Watch", "embedded_recipes"]
+
+
+class Part(BaseModel):
+    """A part of the recipe: frozen, closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+
+class Source(Part):
+    """Where rows come from: a file, a folder of files, or several of them with weights."""
+
+    path: str
+    format: Slot("formats") | None = Field(None, description="named, or detected from the first records")
+    columns: dict[str, str] = Field(default_factory=dict, description="this format's key: the file's own column")
+    weight: float = Field(1.0, gt=0, description="rows of this source count so much; 2 means twice an epoch")
+    limit: int | None = Field(None, gt=0, description="only the first rows, for a quick look")
+
+
+class Data(Part):
+    """What is trained and measured on. The split is fixed before any step that adds or drops rows."""
+
+    train: Source | tuple[Source, ...]
+    validation: float | Source | None = Field(None, description="a share of train, or a path")
+    test: float | Source | None = Field(None, description="a share of train, or a path")
+    split_by: str | None = Field(None, description="a group of the rows (a column): all of its rows in one split")
+    groups: tuple[str, ...] = Field((), description="further columns kept as groups")
+    steps: tuple[Slot("steps"), ...] = ()
+    bad_rows: Literal["stop", "quarantine"] = Field("stop", description="stop at rows that cannot be read, or set them aside")
+
+    @field_validator("train", "validation", "test", mode="before")
+    @classmethod
+    def _paths(cls, value: Any) -> Any:
+        if isinstance(value, (str, Path)):
+            return {"path": str(value)}
+        if isinstance(value, (list, tuple)):
+            return tuple({"path": str(item)} if isinstance(item, (str, Path)) else item for item in value)
+        return value
+
+    @model_validator(mode="after")
+    def _shares(self) -> Data:
+        shares = [share for share in (self.validation, self.test) if isinstance(share, float)]
+        if any(not 0 < share < 1 for share in shares) or sum(shares) >= 1:
+            raise ValueError("a share for validation or test lies between 0 and 1, and they leave something to train on")
+        return self
+
+    def sources(self, split: str) -> tuple[Source, ...]:
+        """The sources given for a split, empty where it is a share or absent."""
+        value = getattr(self, split)
+        return (value,) if isinstance(value, Source) else value if isinstance(value, tuple) else ()
+
+
+class PerStep(Part):
+    """How much one optimizer step sees: a budget of tokens, or a number of rows."""
+
+    tokens: int | None = Field(None, gt=0)
+    rows: int | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one(self) -> PerStep:
+        if (self.tokens is None) == (self.rows is None):
+            raise ValueError("per_step takes either tokens or rows")
+        return self
+
+
+class Watch(Part):
+    """Validation while training: how often, when to stop early, whether the best checkpoint is the result."""
+
+    every: int | None = Field(None, gt=0, description="steps between validations; default: ten times a phase")
+    patience: int | None = Field(None, gt=0, description="validations without a better loss before training stops")
+    keep_best: bool = Field(True, description="the phase's result is the best checkpoint, not the last")
+    rows: int | None = Field(None, gt=0, description="at most so many validation rows, the first by seed")
+
+
+class Checkpoints(Part):
+    """How often the whole state is written, and how many are kept beside the best."""
+
+    every: int | None = Field(None, gt=0, description="steps between checkpoints; default: with each validation")
+    keep: int = Field(1, ge=1)
+
+
+class Phase(Part):
+    """One training phase: an objective, an adaptation, and how long."""
+
+    name: str = Field("train", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    objective: Slot("objectives") = Field("causal_lm", validate_default=True)
+    adaptation: Slot("adaptations") = Field("full", validate_default=True)
+    penalties: tuple[Slot("penalties"), ...] = ()
+    optimizer: Slot("optimizers") = Field("adamw", validate_default=True)
+    schedule: Slot("schedules") = Field("cosine", validate_default=True)
+    epochs: float | None = Field(None, gt=0, description="passes over the data; default 1 where steps is not given")
+    steps: int | None = Field(None, gt=0)
+    per_step: PerStep = PerStep(tokens=4096)
+    max_length: int | None = Field(None, gt=1, description="longest sequence in tokens; default: what the model can, at most 2048")
+    overlong: Literal["trim_prompt", "drop", "error"] = Field(
+        "trim_prompt", description="what happens to rows over max_length; an answer's end is never cut"
+    )
+    clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null switches it off")
+    dropout: float | None = Field(None, ge=0, lt=1, description="sets every dropout of the model; default: the model's own")
+    embedding_noise: float = Field(0.0, ge=0, description="NEFTune's alpha; 0 is off")
+    watch: Watch = Watch()
+    checkpoints: Checkpoints = Checkpoints()
+    data: Data | None = Field(None, description="default: the recipe's data")
+    from_: str | None = Field(None, alias="from", description="the phase or run it starts from; default: the phase before")
+
+    @model_validator(mode="after")
+    def _length(self) -> Phase:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("a phase takes epochs or steps, not both")
+        return self
+
+
+class Decoding(Part):
+    """How answers are generated for checks and samples. temperature 0 is greedy."""
+
+    max_new_tokens: int = Field(128, gt=0)
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+
+
+class Machine(Part):
+    """What to run on. Everything is chosen by itself unless named."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="of frozen weights and products; what is trained keeps float32 masters")
+    micro_tokens: int | None = Field(None, gt=0, description="tokens in one forward pass; default: what memory allows")
+    threads: int | None = Field(None, gt=0)
+
+
+class Recipe(Part):
+    """One run from raw data to evidence."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the run folder's name")
+    about: str | None = Field(None, description="one sentence for the model card")
+    model: str = Field(description="embedded:nano, embedded:minilm, a folder, an earlier run, or hub-id[@revision]")
+    license: str | None = Field(None, description="of the result, for the model card")
+    data: Data
+    phases: tuple[Phase, ...] = Field((Phase(),), min_length=1)
+    checks: tuple[Slot("checks"), ...] = ()
+    gates: tuple[str, ...] = ()
+    decoding: Decoding = Decoding()
+    seed: int | tuple[int, ...] = Field(1, description="a list repeats the run for each seed and reports the spread")
+    machine: Machine = Machine()
+    trackers: tuple[Literal["tensorboard"], ...] = ()
+
+    @field_validator("gates", mode="before")
+    @classmethod
+    def _one_gate(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.seed if isinstance(self.seed, tuple) else (self.seed,)
+
+    def data_of(self, phase: Phase) -> Data:
+        return phase.data or self.data
+
+    def components(self) -> Iterable[tuple[str, Component, Phase | None]]:
+        """Every component with its place in the recipe and the phase it belongs to."""
+        for index, step in enumerate(self.data.steps):
+            yield f"data.steps.{index}", step, None
+        for number, phase in enumerate(self.phases):
+            place = f"phases.{number}"
+            for name in ("objective", "adaptation", "optimizer", "schedule"):
+                yield f"{place}.{name}", getattr(phase, name), phase
+            for index, penalty in enumerate(phase.penalties):
+                yield f"{place}.penalties.{index}", penalty, phase
+            for index, step in enumerate(phase.data.steps if phase.data else ()):
+                yield f"{place}.data.steps.{index}", step, phase
+        for index, check in enumerate(self.checks):
+            yield f"checks.{index}", check, None
+
+    def problems(self) -> list[Problem]:
+        """Everything that can be known to be wrong before anything is loaded; empty when nothing is."""
+        from .rules import recipe_problems
+
+        return recipe_problems(self)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values for YAML and JSON; reading them gives an equal recipe."""
+        value: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return value
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any] | Recipe, *, where: str = "recipe") -> Recipe:
+        """A recipe from plain values. Errors: RecipeError with all problems, those of combinations included."""
+        if isinstance(value, Recipe):
+            recipe = value
+        else:
+            try:
+                recipe = cls.model_validate(dict(value))
+            except ValidationError as error:
+                raise RecipeError(problems_of(error, cls)) from error
+        problems = recipe.problems()
+        if problems:
+            raise RecipeError(problems)
+        return recipe
+
+
+def embedded_recipes() -> Sequence[str]:
+    """Names of the recipes that ship with the package."""
+    return tuple(sorted(file.stem for file in (Path(__file__).parent.parent / "recipes").glob("*.yaml")))

@@ -1,0 +1,1 @@
+"""From files to encoded rows: read, split, steps, encode, stream."""

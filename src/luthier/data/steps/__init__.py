@@ -1,0 +1,1 @@
+"""One file a step: what is cleaned, dropped or changed, each with its reason."""

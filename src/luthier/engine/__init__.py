@@ -1,0 +1,1 @@
+"""One fit: the loop, the step, the optimizer, checkpoints, watching, metering."""

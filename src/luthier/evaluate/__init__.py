@@ -1,0 +1,1 @@
+"""Subjects under measurement, findings with intervals, gates."""

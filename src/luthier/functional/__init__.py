@@ -1,0 +1,1 @@
+"""Mathematics as pure functions of tensors and numbers, each citing its source."""

@@ -1,0 +1,1 @@
+"""Loading, heads, verbs, merging and export of models."""

@@ -1,0 +1,1 @@
+"""The report page, its figures, the model card; reads the run folder only."""
