@@ -1,0 +1,56 @@
+"""Packing: rows laid end to end without padding, and sums over the sequences of a pack.
+
+Shapes: S sequences, T tokens. Errors: AssertionError for rows that no encoder may make (empty, or with a supervised
+first token: nothing precedes it, so in a pack it would be predicted from the sequence before).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.contracts import Batch, Row
+
+__all__ = ["pack", "segment_sum", "sequence_index"]
+
+
+def pack(rows: Sequence[Row]) -> Batch:
+    """One batch of all rows, end to end, in their order; positions restart at 0 in each.
+
+    Fields are stacked to [S, ...]; every row must have the same ones. A group that a row lacks is the empty string.
+    """
+    assert rows, "a batch needs at least one row"
+    for row in rows:
+        assert len(row.ids) > 0, f"row {row.id} is empty"
+        assert len(row.ids) == len(row.supervised), f"row {row.id}: {len(row.ids)} ids, {len(row.supervised)} marks"
+        assert not row.supervised[0], f"row {row.id}: its first token is supervised, but nothing precedes it"
+        assert row.fields.keys() == rows[0].fields.keys(), f"row {row.id} has other fields than row {rows[0].id}"
+    lengths = [len(row.ids) for row in rows]
+    groups = sorted({name for row in rows for name in row.groups})
+    return Batch(
+        ids=torch.from_numpy(np.concatenate([row.ids for row in rows]).astype(np.int64, copy=False)),
+        starts=torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)),
+        positions=torch.from_numpy(np.concatenate([np.arange(length, dtype=np.int64) for length in lengths])),
+        supervised=torch.from_numpy(np.concatenate([row.supervised for row in rows]).astype(np.bool_, copy=False)),
+        rows=tuple(row.id for row in rows),
+        weights=torch.tensor([row.weight for row in rows], dtype=torch.float32),
+        fields={name: torch.from_numpy(np.stack([row.fields[name] for row in rows])) for name in rows[0].fields},
+        groups={name: tuple(row.groups.get(name, "") for row in rows) for name in groups},
+    )
+
+
+def sequence_index(starts: Tensor) -> Tensor:
+    """[T] int64: the number (0 to S-1) of the sequence that each token belongs to."""
+    lengths = starts.diff()
+    return torch.arange(len(lengths), device=starts.device).repeat_interleave(lengths)
+
+
+def segment_sum(values: Tensor, index: Tensor, segments: int) -> Tensor:
+    """[segments, ...]: the sum of `values` [N, ...] whose `index` [N] names the segment; 0 for an empty one.
+
+    index_add and its backward (index_select) give the same bits every time on a CPU; index_put(accumulate) does not.
+    """
+    return values.new_zeros((segments, *values.shape[1:])).index_add(0, index, values)

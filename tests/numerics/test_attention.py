@@ -1,0 +1,140 @@
+"""Packed attention against torch's own attention and a plain float64 formula, forward and backward."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from luthier.functional import attention
+from luthier.functional.attention import packed_attention
+
+LENGTHS = (5, 1, 3, 5, 9)
+
+
+def inputs(
+    heads: int, keys: int, lengths: tuple[int, ...] = LENGTHS, dtype: torch.dtype = torch.float64
+) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    tokens = sum(lengths)
+    shapes = [(tokens, heads, 8), (tokens, keys, 8), (tokens, keys, 6), (heads,)]
+    return [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_() for shape in shapes]
+
+
+def bounds(lengths: tuple[int, ...] = LENGTHS) -> Tensor:
+    return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
+
+
+def plain(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, **options: object) -> Tensor:
+    """The formula over one dense [T, T] matrix with a block mask, each head by itself."""
+    tokens, group = len(query), query.shape[1] // key.shape[1]
+    owner = torch.searchsorted(starts[1:].long(), torch.arange(tokens), right=True)
+    distance = torch.arange(tokens)[:, None] - torch.arange(tokens)
+    seen = owner[:, None] == owner
+    if options["causal"]:
+        seen = seen & (distance >= 0)
+    if options.get("window") is not None:
+        seen = seen & (distance.abs() < options["window"])
+    outputs = []
+    for head in range(query.shape[1]):
+        scores = query[:, head] @ key[:, head // group].T * options["scaling"]
+        if options.get("softcap") is not None:
+            scores = options["softcap"] * torch.tanh(scores / options["softcap"])
+        scores = scores.masked_fill(~seen, float("-inf"))
+        if options.get("sinks") is not None:
+            scores = torch.cat([scores, options["sinks"][head].expand(tokens, 1)], dim=1)
+        outputs.append(torch.softmax(scores, dim=-1)[:, :tokens] @ value[:, head // group])
+    return torch.stack(outputs, dim=1)
+
+
+def gradients(output: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+    weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = torch.autograd.grad((output * weights.to(output.dtype)).sum(), tensors, allow_unused=True)
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(found, tensors, strict=True)]
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (6, 1)])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("extra", ["nothing", "softcap", "sinks", "both"])
+@pytest.mark.parametrize("block", [2, 512])
+def test_equals_the_formula_in_float64(
+    heads: tuple[int, int], causal: bool, window: int | None, extra: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "_BLOCK", block)
+    query, key, value, sinks = tensors = inputs(*heads)
+    options = {
+        "scaling": 0.3,
+        "causal": causal,
+        "window": window,
+        "softcap": 2.0 if extra in ("softcap", "both") else None,
+        "sinks": sinks if extra in ("sinks", "both") else None,
+    }
+    found = packed_attention(query, key, value, bounds(), **options)
+    wanted = plain(query, key, value, bounds(), **options)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-14)
+    for ours, reference in zip(gradients(found, tensors), gradients(wanted, tensors), strict=True):
+        torch.testing.assert_close(ours, reference, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("causal", [True, False])
+def test_equals_torch_attention_sequence_by_sequence(dtype: torch.dtype, causal: bool) -> None:
+    lengths = (700, 40, 40, 3)
+    query, key, value, _ = inputs(4, 2, lengths, dtype)
+    tensors = [query, key, value]
+    found = packed_attention(*tensors, bounds(lengths), scaling=0.25, causal=causal)
+    pieces = [
+        scaled_dot_product_attention(
+            *(x.transpose(0, 1) for x in part), is_causal=causal, scale=0.25, enable_gqa=True
+        ).transpose(0, 1)
+        for part in zip(*(x.split(lengths) for x in tensors), strict=True)
+    ]
+    wanted = torch.cat(pieces)
+    tolerance = 2e-6 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(found, wanted, rtol=0, atol=tolerance)
+    for ours, reference in zip(gradients(found, tensors), gradients(wanted, tensors), strict=True):
+        assert (ours - reference).norm() <= tolerance * reference.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_sequence_does_not_feel_its_neighbor(dtype: torch.dtype) -> None:
+    lengths = (6, 9)
+    query, key, value, _ = inputs(4, 2, lengths, dtype)
+    first = packed_attention(query, key, value, bounds(lengths), scaling=0.3, causal=False)
+    changed = [torch.cat([x[:6] + 1, x[6:]]) for x in (query, key, value)]
+    second = packed_attention(*changed, bounds(lengths), scaling=0.3, causal=False)
+    assert torch.equal(first[6:], second[6:])
+    assert not torch.equal(first[:6], second[:6])
+    leaked = torch.autograd.grad(first[6:].sum(), [query, key, value])
+    assert all(not x[:6].any() for x in leaked)
+
+
+def test_dropout_drops_its_share_and_its_gradient_is_the_forwards() -> None:
+    lengths = (40, 40, 30)
+    query, key, _, _ = inputs(2, 2, lengths)
+    value = torch.ones(sum(lengths), 2, 6, dtype=torch.float64, requires_grad=True)
+    torch.manual_seed(3)
+    kept = packed_attention(query, key, value, bounds(lengths), scaling=0.3, causal=False, dropout=0.4)
+    assert not torch.allclose(kept, torch.ones_like(kept), atol=0.05)
+    assert kept.mean().item() == pytest.approx(1.0, abs=0.03)
+
+    def again(*tensors: Tensor) -> Tensor:
+        torch.manual_seed(3)
+        return packed_attention(*tensors, bounds((4, 4, 3)), scaling=0.3, causal=True, dropout=0.4)
+
+    few = [x[:11].detach().requires_grad_() for x in inputs(2, 1)[:3]]
+    assert torch.autograd.gradcheck(again, few)
+
+
+def test_autocast_computes_in_its_dtype() -> None:
+    query, key, value, _ = inputs(4, 2, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = packed_attention(query, key, value, bounds(), scaling=0.3, causal=True)
+    assert output.dtype == torch.bfloat16
+    output.float().sum().backward()
+    assert query.grad is not None
+    assert query.grad.dtype == torch.float32
