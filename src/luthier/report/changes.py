@@ -1,0 +1,178 @@
+"""What preparation did to the rows: the flow through the steps, and examples with their differences."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+__all__ = ["Change", "Flow", "difference", "examples", "flow"]
+
+SHOWN = 3  # examples of each reason
+REASONS = 24  # reasons with examples, of all steps together
+LONGEST = 1200  # characters of one text that are compared and shown
+
+_PIECES = re.compile(r"\s+|\w+|[^\w\s]")
+
+
+@dataclass
+class Flow:
+    """One step: rows that came in and went out, and counts by reason, action and split."""
+
+    step: str
+    before: int = 0
+    after: int = 0
+    dropped: int = 0
+    changed: int = 0
+    noted: int = 0
+    reasons: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+def flow(summary: Mapping[str, Any]) -> list[Flow]:
+    """The steps in order, rows counted backward from the finished splits, so that they always add up to them."""
+    steps: dict[str, Flow] = {}
+    for entry in summary.get("steps", ()):
+        found = steps.setdefault(str(entry["step"]), Flow(str(entry["step"])))
+        count, action = int(entry["count"]), entry["action"]
+        if action in ("dropped", "unread"):
+            found.dropped += count
+        elif action == "changed":
+            found.changed += count
+        else:
+            found.noted += count
+        found.reasons.append(entry)
+    after = sum(int(rows) for rows in summary.get("splits", {}).values())
+    for found in reversed(steps.values()):
+        found.after = after
+        found.before = after = after + found.dropped
+        found.reasons.sort(key=lambda entry: -int(entry["count"]))
+    return list(steps.values())
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of the ledger, ready to be shown. `body` is escaped text with what differs marked."""
+
+    step: str
+    action: str
+    reason: str
+    place: str
+    of: str | None
+    body: Markup
+
+
+def examples(ledger: Path) -> dict[tuple[str, str, str], list[Change]]:
+    """The first lines of the ledger for each (step, action, reason); empty without a ledger."""
+    if not ledger.exists():
+        return {}
+    import pyarrow.parquet as pq
+
+    keys = pq.read_table(ledger, columns=["step", "action", "reason"]).to_pylist()
+    wanted: dict[tuple[str, str, str], list[int]] = {}
+    for index, entry in enumerate(keys):
+        key = (str(entry["step"]), str(entry["action"]), str(entry["reason"]))
+        if key in wanted or len(wanted) < REASONS:
+            places = wanted.setdefault(key, [])
+            if len(places) < SHOWN:
+                places.append(index)
+    chosen = {index for places in wanted.values() for index in places}
+    rows = dict(_rows(ledger, chosen))
+    return {key: [_change(rows[index]) for index in places] for key, places in wanted.items()}
+
+
+def _rows(ledger: Path, chosen: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The chosen rows, read batch by batch: the whole texts of a large ledger never lie in memory."""
+    import pyarrow.parquet as pq
+
+    first = 0
+    for batch in pq.ParquetFile(ledger).iter_batches(batch_size=4096):
+        here = sorted(index for index in chosen if first <= index < first + batch.num_rows)
+        if here:
+            yield from zip(here, batch.take([index - first for index in here]).to_pylist(), strict=True)
+        first += batch.num_rows
+
+
+def _change(entry: Mapping[str, Any]) -> Change:
+    before, after = _text(entry.get("before")), _text(entry.get("after"))
+    if entry["action"] == "changed" and before and after:
+        body = difference(before, after)
+    else:
+        body = escape(_shortened(before or after))
+    place = f"{Path(str(entry['file'])).name}, row {entry['row']} ({entry['split']})"
+    of = str(entry["of"]) if entry.get("of") else None
+    return Change(str(entry["step"]), str(entry["action"]), str(entry["reason"]), place, of, body)
+
+
+def _text(value: Any) -> str:
+    """A ledger's text as a reader wants it: an example's JSON as its turns or parts, anything else as it is."""
+    if not value:
+        return ""
+    text = str(value)
+    if not text.startswith("{"):
+        return text
+    try:
+        parts = json.loads(text)
+    except ValueError:
+        return text
+    parts = parts.get("parts", parts) if isinstance(parts, dict) else parts
+    if not isinstance(parts, dict):
+        return text
+    lines = []
+    for name, part in parts.items():
+        if isinstance(part, list) and all(isinstance(turn, dict) and "content" in turn for turn in part):
+            lines.extend(f"{turn.get('role', name)}: {turn['content']}" for turn in part)
+        else:
+            lines.append(f"{name}: {part}")
+    return "\n".join(lines)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else text[:LONGEST] + " …"
+
+
+def difference(before: str, after: str) -> Markup:
+    """Both texts in one, escaped: what went in <del>, what came in <ins>, long equal stretches shortened.
+
+    Invisible characters that went or came are written as their code points, since nobody could see them.
+    """
+    start = _common(before, after)
+    old, new = (_PIECES.findall(_shortened(text[start:])) for text in (before, after))
+    out: list[str] = ["… "] if start else []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            out.append(escape(_middle("".join(old[a:b]))))
+            continue
+        if b > a:
+            out.append(Markup("<del>{}</del>").format(_visible("".join(old[a:b]))))
+        if d > c:
+            out.append(Markup("<ins>{}</ins>").format(_visible("".join(new[c:d]))))
+    return Markup("").join(out)
+
+
+def _common(before: str, after: str) -> int:
+    """Where to begin: a little before the first difference when that lies far in."""
+    limit = min(len(before), len(after))
+    first = next((index for index in range(limit) if before[index] != after[index]), limit)
+    return first - 80 if first > 160 else 0
+
+
+def _middle(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:90]} … {text[-90:]}"
+
+
+def _visible(text: str) -> str:
+    shown = []
+    for letter in text:
+        if letter == "\n":
+            shown.append("⏎\n")
+        elif letter.isprintable():
+            shown.append(letter)
+        else:
+            shown.append(f"[U+{ord(letter):04X}]")
+    return "".join(shown)

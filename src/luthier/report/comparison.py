@@ -1,0 +1,169 @@
+"""Findings set beside each other: one row a metric, base against tuned, and the run's verdict in a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from ..core.contracts import Finding
+from ..core.errors import Problem
+from ..core.gates import parse
+from .record import Record
+from .words import interval, number, signed
+
+__all__ = ["Compared", "Judgement", "compare", "headline", "judgement_words"]
+
+Judgement = Literal["better", "worse", "unclear", "neutral", "untold"]
+
+_WORDS = {
+    "better": "better",
+    "worse": "worse",
+    "unclear": "no clear change",
+    "neutral": "changed",
+    "untold": "",
+}
+
+
+@dataclass
+class Compared:
+    """All findings of one metric (and group), by subject."""
+
+    check: str
+    metric: str
+    group: str | None
+    subjects: dict[str, Finding] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return f"{self.check}.{self.metric}" + (f" ({self.group})" if self.group else "")
+
+    @property
+    def base(self) -> Finding | None:
+        return self.subjects.get("base")
+
+    @property
+    def tuned(self) -> Finding | None:
+        return self.subjects.get("tuned")
+
+    @property
+    def others(self) -> list[Finding]:
+        """Subjects beside base, tuned and their change: merged, reloaded."""
+        return [f for name, f in self.subjects.items() if name not in ("base", "tuned", "change")]
+
+    @property
+    def better(self) -> str:
+        return next(iter(self.subjects.values())).better
+
+    @cached_property
+    def change(self) -> Finding | None:
+        """The paired change, as measured; without one, the plain difference, which has no interval."""
+        measured = self.subjects.get("change")
+        if measured is not None or self.base is None or self.tuned is None:
+            return measured
+        difference = self.tuned.value - self.base.value
+        n = min(self.base.n, self.tuned.n)
+        return Finding(self.check, self.metric, "change", difference, None, None, n, self.tuned.better, self.group)
+
+    @property
+    def judgement(self) -> Judgement:
+        """Whether the change is for the better: told only where its interval leaves zero out."""
+        change = self.change
+        if change is None or change.low is None or change.high is None or math.isnan(change.value):
+            return "untold"
+        if change.low <= 0 <= change.high:
+            return "unclear"
+        if self.better == "neither":
+            return "neutral"
+        return "better" if (change.low > 0) == (self.better == "higher") else "worse"
+
+    @property
+    def p(self) -> float | None:
+        change = self.subjects.get("change")
+        found = change.p if change else None
+        return found if found is not None else self.tuned.p if self.tuned else None
+
+    @property
+    def n(self) -> int:
+        return max(finding.n for finding in self.subjects.values())
+
+    @property
+    def notes(self) -> list[str]:
+        """Each note once, in order, with the subjects it belongs to where it is not everybody's."""
+        notes: dict[str, list[str]] = {}
+        for name, finding in self.subjects.items():
+            if finding.note:
+                notes.setdefault(finding.note, []).append(name)
+        everybody = len(self.subjects)
+        return [note if len(who) == everybody else f"{', '.join(who)}: {note}" for note, who in notes.items()]
+
+
+def judgement_words(judgement: Judgement) -> str:
+    return _WORDS[judgement]
+
+
+def compare(findings: Sequence[Finding]) -> list[Compared]:
+    """Findings gathered by check, metric and group, in the order they were measured."""
+    rows: dict[tuple[str, str, str | None], Compared] = {}
+    for finding in findings:
+        key = (finding.check, finding.metric, finding.group)
+        rows.setdefault(key, Compared(*key)).subjects[finding.subject] = finding
+    return list(rows.values())
+
+
+def headline(record: Record) -> str:
+    """The verdict in one or two plain sentences: what moved most to the point, and whether the gates hold."""
+    if not record.measured:
+        return "This run has not come to its end: nothing was measured yet."
+    return f"{_movement(record)} {_gates(record)}"
+
+
+def _movement(record: Record) -> str:
+    row = _chosen(record)
+    if row is None or row.tuned is None:
+        return "Base and tuned were not compared by any check."
+    if row.base is None:
+        return f"{row.label} is {number(row.tuned.value)} after training."
+    before, after = row.base.value, row.tuned.value
+    verb = "rose" if after > before else "fell" if after < before else "stayed"
+    path = f"at {number(after)}" if after == before else f"from {number(before)} to {number(after)}"
+    change = row.change
+    assert change is not None
+    bounds = interval(change.low, change.high, sign=True)
+    inner = f"{signed(change.value)}, 95 % interval {bounds}" if bounds else signed(change.value)
+    direction = f"; {row.better} is better" if row.better != "neither" else ""
+    ending = {
+        "better": ", an improvement that chance does not explain.",
+        "worse": ", a clear loss.",
+        "unclear": ": a difference this small may be chance.",
+        "neutral": ".",
+        "untold": ".",
+    }[row.judgement]
+    return f"{row.label} {verb} {path} ({inner}{direction}){ending}"
+
+
+def _chosen(record: Record) -> Compared | None:
+    """The metric that the recipe's first gate is about; without gates the first that compares base and tuned."""
+    rows = [row for row in compare(record.findings) if row.group is None]
+    paired = [row for row in rows if row.base and row.tuned]
+    for verdict in record.verdicts:
+        gate = parse(verdict.gate)
+        if not isinstance(gate, Problem):
+            for row in paired:
+                if (row.check, row.metric) == (gate.check, gate.metric):
+                    return row
+    return next(iter(paired or [row for row in rows if row.tuned]), None)
+
+
+def _gates(record: Record) -> str:
+    total = len(record.verdicts)
+    failed = [verdict.gate for verdict in record.verdicts if not verdict.holds]
+    if not total:
+        return "The recipe sets no gates."
+    if not failed:
+        return {1: "The gate holds.", 2: "Both gates hold."}.get(total, f"All {total} gates hold.")
+    if len(failed) == total:
+        return {1: "The gate does not hold.", 2: "Neither gate holds."}.get(total, f"None of the {total} gates holds.")
+    return f"{len(failed)} of {total} gates {'does' if len(failed) == 1 else 'do'} not hold: {'; '.join(failed)}."
