@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from .component import Component, Slot, problems_of
 from .errors import Problem, RecipeError
 
-__all__ = ["Checkpoints", "Data", "Decoding", "Machine", "PerStep", "Phase", "Recipe", "Source", "Watch", "embedded_recipes"]
+__all__ = ["Checkpoints", "Data", "Decoding", "Export", "Machine", "PerStep", "Phase", "Recipe", "Source", "Watch", "embedded_recipes"]
 
 
 class Part(BaseModel):
@@ -140,12 +140,21 @@ class Machine(Part):
     threads: int | None = Field(None, gt=0)
 
 
+class Export(Part):
+    """How the result is written. dtype auto: as the base's own weights were."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+
 class Recipe(Part):
     """One run from raw data to evidence."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the run folder's name")
     about: str | None = Field(None, description="one sentence for the model card")
     model: str = Field(description="embedded:nano, embedded:minilm, a folder, an earlier run, or hub-id[@revision]")
+    chat_template: str | None = Field(
+        None, description="'plain', or the path of a Jinja file; default: the template that the model brings"
+    )
     license: str | None = Field(None, description="of the result, for the model card")
     data: Data
     phases: tuple[Phase, ...] = Field((Phase(),), min_length=1)
@@ -153,6 +162,7 @@ class Recipe(Part):
     gates: tuple[str, ...] = ()
     decoding: Decoding = Decoding()
     seed: int | tuple[int, ...] = Field(1, description="a list repeats the run for each seed and reports the spread")
+    export: Export = Export()
     machine: Machine = Machine()
     trackers: tuple[Literal["tensorboard"], ...] = ()
 
