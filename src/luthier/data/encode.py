@@ -1,0 +1,396 @@
+"""From examples to rows of token ids: conversations, documents and labeled texts, within a length limit.
+
+Whatever does not fit is shortened where nothing is learned, or left out, and written down either way; an answer's end
+is never cut. Text that spells a control token is encoded as letters. Arrays are numpy's: nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.contracts import Bools, Ints, Objective, Row
+from ..core.errors import DataError, Problem
+from ..core.example import Example, Turn
+from .template import ChatTemplate, Rendered, template_for
+
+if TYPE_CHECKING:
+    from rich.text import Text
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["EncodeLog", "Encoding", "Truncated", "encode_all", "show"]
+
+Overlong = Literal["trim_prompt", "drop", "error"]
+Turns = tuple[Turn, ...]
+_SYSTEM = ("system", "developer")
+
+
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """A row that was shortened: its length before and after in tokens, and what was cut, in words."""
+
+    before: int
+    after: int
+    cut: str
+
+
+@dataclass(slots=True)
+class EncodeLog:
+    """What encoding did to rows, by row id, so that encoding a row twice counts once.
+
+    untrained: rows in which nothing is supervised; they are left out. prompts: shortened for generation only.
+    """
+
+    truncated: dict[str, Truncated] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    untrained: dict[str, str] = field(default_factory=dict)
+    prompts: dict[str, Truncated] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, int]:
+        """How many rows were truncated, dropped or without anything to learn, and prompts shortened."""
+        return {
+            "truncated": len(self.truncated),
+            "dropped": len(self.dropped),
+            "untrained": len(self.untrained),
+            "prompts": len(self.prompts),
+        }
+
+
+class Encoding:
+    """Encodes examples with a tokenizer, its chat template and a length limit (contracts.Encoder).
+
+    max_length: tokens a row may have. overlong: "trim_prompt" lets the oldest exchanges go, then the start of what the
+    last prompt says; "drop" leaves such rows out; "error" stops. facts: what the objective surveyed.
+    chat_template: as in the recipe; it becomes the tokenizer's own. Errors: ModelError for a template that cannot be
+    used, when the first conversation (or the given template) needs it; DataError for rows.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_length: int,
+        overlong: Overlong = "trim_prompt",
+        facts: Mapping[str, Any] | None = None,
+        chat_template: str | None = None,
+    ) -> None:
+        if max_length < 2:
+            raise ValueError(f"max_length {max_length} leaves no token to predict")
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.overlong = overlong
+        self.facts: Mapping[str, Any] = facts or {}
+        self.log = EncodeLog()
+        if chat_template is not None:
+            self.template = template_for(tokenizer, chat_template)
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The chat template; made when first needed, since documents and labeled texts need none."""
+        return template_for(self.tokenizer)
+
+    @property
+    def stop(self) -> tuple[int, ...]:
+        """Ids at which generation stops: the end token, and what closes a turn where there is a chat template."""
+        if self.tokenizer.chat_template:
+            return self.template.stop
+        end = self.tokenizer.eos_token_id
+        return () if end is None else (end,)
+
+    # ---- rows ------------------------------------------------------------------------------------------------------
+
+    def conversation(self, example: Example) -> list[Row]:
+        """One row, its trained turns supervised, each to its stop token; turns after the last of them are left out.
+
+        Several rows ("id#1", "id#2") where the template rewrites earlier turns: one for each trained turn.
+        """
+        turns, tools = _turns(example), _tools(example)
+        trained = [index for index, turn in enumerate(turns) if turn.trained]
+        if not trained:
+            self.log.untrained[example.id] = "no turn of it is to be learned"
+            return []
+        try:
+            found = self.template.conversations(turns[: trained[-1] + 1], tools)
+        except DataError as error:
+            self.log.dropped[example.id] = error.problems[0].found
+            return []
+        rows = []
+        for number, (said, rendered) in enumerate(found, 1):
+            name = example.id if len(found) == 1 else f"{example.id}#{number}"
+            encoded = self._fitted(example, name, said, tools, rendered)
+            if encoded is not None:
+                rows.append(Row(name, *encoded, example.weight, example.groups))
+        return rows
+
+    def document(self, example: Example) -> list[Row]:
+        """The text from its begin token (where the tokenizer adds one) to its end token, every token but the first
+        supervised once. A longer text becomes windows "id#1", "id#2", which overlap by one token.
+        """
+        begin, end = self._frame
+        if not end and self.tokenizer.eos_token_id is not None:
+            end = [self.tokenizer.eos_token_id]
+        ids = np.array([*begin, *self._letters(_text(example)), *end], dtype=np.int64)
+        if len(ids) < 2:
+            self.log.untrained[example.id] = "the text is too short to predict anything in it"
+            return []
+        stride = self.max_length - 1
+        windows = [ids[start : start + self.max_length] for start in range(0, len(ids) - 1, stride)]
+        rows = []
+        for number, window in enumerate(windows, 1):
+            name = example.id if len(windows) == 1 else f"{example.id}#{number}"
+            rows.append(Row(name, window, np.arange(len(window)) > 0, example.weight, example.groups))
+        return rows
+
+    def sequence(self, example: Example, **fields: NDArray[Any]) -> list[Row]:
+        """The text (or all texts of the example) with the tokenizer's special tokens, nothing supervised; a longer one
+        is cut at its end, the closing special token kept.
+        """
+        begin, end = self._frame
+        text = example.parts.get("text")
+        body = self._letters(text if isinstance(text, str) else example.text())
+        room = self.max_length - len(begin) - len(end)
+        if len(body) > room:
+            before = len(begin) + len(body) + len(end)
+            if not self._may_shorten(example, example.id, before):
+                return []
+            self.log.truncated[example.id] = Truncated(before, self.max_length, "the end of the text")
+            body = body[: max(room, 0)]
+        ids = np.array([*begin, *body, *end], dtype=np.int64)
+        if not len(body):
+            self.log.dropped[example.id] = "there is no text in it"
+            return []
+        return [Row(example.id, ids, np.zeros(len(ids), dtype=np.bool_), example.weight, example.groups, fields)]
+
+    # ---- generation ------------------------------------------------------------------------------------------------
+
+    def prompt(self, example: Example, *, reserve: int = 0) -> list[int]:
+        """Token ids to generate from: the turns before the last trained one and the answer's header, or the text.
+
+        `reserve`: tokens of max_length kept free for the answer; a longer prompt is shortened as in training.
+        """
+        if "messages" not in example.parts:
+            return [*self._frame[0], *self._letters(_text(example))]
+        turns, tools = _turns(example), _tools(example)
+        last = max((index for index, turn in enumerate(turns) if turn.trained), default=len(turns))
+        said = tuple(replace(turn, train=False) for turn in turns[:last])
+        ids = self.template.prompt(said, tools)
+        limit = self.max_length - reserve
+        if len(ids) > limit:
+            shortened = self._shorten(said, limit, len(ids), lambda kept: len(self.template.prompt(kept, tools)))
+            if shortened is not None:
+                before, (kept, cut) = len(ids), shortened
+                ids = self.template.prompt(kept, tools)
+                self.log.prompts[example.id] = Truncated(before, len(ids), cut)
+        return ids
+
+    def wanted(self, example: Example) -> tuple[str, ...]:
+        """The reference answers: the target where it is text, else what the last trained turn says."""
+        if isinstance(example.target, str):
+            return (example.target,)
+        if isinstance(example.target, tuple):
+            return example.target
+        if "messages" not in example.parts:
+            return ()
+        return tuple(turn.content for turn in _turns(example) if turn.trained)[-1:]
+
+    # ---- length ----------------------------------------------------------------------------------------------------
+
+    def _fitted(
+        self, example: Example, name: str, turns: Turns, tools: Any, rendered: Rendered
+    ) -> tuple[Ints, Bools] | None:
+        """Ids and mask of a conversation within the limit, or None, with the reason in the log."""
+        ids, supervised = self.template.encode(rendered)
+        before = len(ids)
+        if before > self.max_length:
+            if not self._may_shorten(example, name, before):
+                return None
+
+            def count(kept: Turns) -> int:
+                return len(self.template.encode(self.template.render(kept, tools))[0])
+
+            try:
+                shortened = self._shorten(turns, self.max_length, before, count)
+            except DataError as error:
+                self.log.dropped[name] = error.problems[0].found
+                return None
+            if shortened is None:
+                self.log.dropped[name] = f"its answer does not fit into max_length, {self.max_length} tokens"
+                return None
+            kept, cut = shortened
+            ids, supervised = self.template.encode(self.template.render(kept, tools))
+            self.log.truncated[name] = Truncated(before, len(ids), cut)
+        if not supervised.any():
+            self.log.untrained[name] = "no token of it is to be learned"
+            return None
+        return ids, supervised
+
+    def _may_shorten(self, example: Example, name: str, tokens: int) -> bool:
+        found = f"{tokens} tokens, and max_length is {self.max_length}"
+        if self.overlong == "error":
+            raise DataError(
+                f"row '{name}' has {found}",
+                where=str(example.origin),
+                expected="rows that fit, since overlong is 'error'",
+                remedy="raise max_length, or set overlong to trim_prompt or drop",
+            )
+        if self.overlong == "drop":
+            self.log.dropped[name] = found
+        return self.overlong == "trim_prompt"
+
+    def _shorten(
+        self, turns: Turns, limit: int, tokens: int, count: Callable[[Turns], int]
+    ) -> tuple[Turns, str] | None:
+        """Turns within `limit` tokens and what was cut, or None where the learned turns alone do not fit.
+
+        The oldest exchanges (a user's turn and what answers it) go first; then the starts of the unlearned turns that
+        are left, the oldest first, each to its last token at the least. System turns stay.
+        """
+        cuts = []
+        gone = 0
+        while tokens > limit and (exchange := _oldest_exchange(turns)):
+            begin, end = exchange
+            gone += end - begin
+            turns = turns[:begin] + turns[end:]
+            tokens = count(turns)
+        if gone:
+            cuts.append(f"the oldest {gone} turns")
+        for index, turn in enumerate(turns):
+            content = turn.content
+            while tokens > limit and not turn.trained and turn.role not in _SYSTEM:
+                begins = self.template.tokens(content, letters=True)[1]
+                if len(begins) < 2:
+                    break
+                start = max(1, int(begins[min(tokens - limit, len(begins) - 1)]))
+                content = content[start:]
+                turns = (*turns[:index], replace(turn, content=content), *turns[index + 1 :])
+                tokens = count(turns)
+            if content != turn.content:
+                cuts.append(f"the first {len(turn.content) - len(content)} characters of what the {turn.role} says")
+        return (turns, " and ".join(cuts)) if tokens <= limit else None
+
+    # ---- tokens ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """The special tokens that the tokenizer itself puts before and after a text."""
+        whole: list[int] = self.tokenizer("a", verbose=False)["input_ids"]
+        plain = self._letters("a")
+        at = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
+        return whole[:at], whole[at + len(plain) :]
+
+    def _letters(self, text: str) -> list[int]:
+        """The text's tokens; control tokens that it spells are letters like any others."""
+        ids: list[int] = self.tokenizer(
+            text,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
+        return ids
+
+
+def encode_all(objective: Objective, examples: Sequence[Example], encoding: Encoding) -> list[Row]:
+    """Every example's rows, in order.
+
+    Errors: one DataError for all rows that cannot be encoded, the first five in full; or where no row is left.
+    """
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    for example in examples:
+        try:
+            rows.extend(objective.encode(example, encoding))
+        except DataError as error:
+            problems.extend(problem.at(str(example.origin)) for problem in error.problems)
+    if problems:
+        summary = Problem(f"{len(problems)} of {len(examples)} rows cannot be encoded; the first {len(problems[:5])}:")
+        raise DataError([summary, *problems[:5]])
+    if examples and not rows:
+        reasons = Counter([*encoding.log.dropped.values(), *encoding.log.untrained.values()]).most_common(3)
+        raise DataError(
+            f"none of {len(examples)} rows can be learned from: "
+            + "; ".join(f"{reason} ({count} rows)" for reason, count in reasons),
+            expected="rows with something to learn that fits into max_length",
+            remedy="`luthier plan` shows the rows; change the data, max_length or chat_template",
+        )
+    return rows
+
+
+def show(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Text:
+    """The rows as text for a terminal: what is learned in green, the rest dim, special tokens spelled out and bold."""
+    from rich.text import Text
+
+    special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    text = Text()
+    for row in rows:
+        learned = int(row.supervised.sum())
+        text.append(f"{row.id}: {len(row.ids)} tokens, {learned} learned\n", style="bold")
+        for style, ids in _runs(row, special):
+            text.append(tokenizer.decode(ids, skip_special_tokens=False), style=style)
+        text.append("\n")
+    return text
+
+
+def _runs(row: Row, special: set[int]) -> Iterator[tuple[str, list[int]]]:
+    """Neighboring tokens of one kind, decoded together: a character may be spread over several tokens."""
+    tokens = zip(row.ids.tolist(), row.supervised.tolist(), strict=True)
+    for (learned, control), run in groupby(tokens, key=lambda token: (token[1], token[0] in special)):
+        style = ("green" if learned else "dim") + (" bold underline" if control else "")
+        yield style, [identifier for identifier, _ in run]
+
+
+def _oldest_exchange(turns: Turns) -> tuple[int, int] | None:
+    """Begin and end of the oldest exchange after the system turns, unless it is the only one left."""
+    begin = next((index for index, turn in enumerate(turns) if turn.role not in _SYSTEM), len(turns))
+    end = next((index for index in range(begin + 1, len(turns)) if turns[index].role == "user"), None)
+    return None if end is None else (begin, end)
+
+
+def _turns(example: Example) -> Turns:
+    found = example.parts.get("messages")
+    if not isinstance(found, tuple) or not found:
+        raise DataError(
+            f"row '{example.id}' has no conversation (it has {', '.join(example.parts) or 'nothing'})",
+            where=str(example.origin),
+            expected="the part 'messages'",
+            remedy="use an objective for this kind of data, or name the format in data.train",
+        )
+    return found
+
+
+def _tools(example: Example) -> list[Mapping[str, Any]] | None:
+    """The tools that the conversation may call: the part "tools" is their JSON."""
+    text = example.parts.get("tools")
+    if not isinstance(text, str) or not text.strip():
+        return None
+    try:
+        tools = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"the tools of row '{example.id}' are no JSON: {error}",
+            where=str(example.origin),
+            expected="a list of tool descriptions",
+            remedy="mend the row, or leave its tools out",
+        ) from error
+    return tools if isinstance(tools, list) else [tools]
+
+
+def _text(example: Example) -> str:
+    found = example.parts.get("text")
+    if not isinstance(found, str):
+        raise DataError(
+            f"row '{example.id}' has no text (it has {', '.join(example.parts) or 'nothing'})",
+            where=str(example.origin),
+            expected="the part 'text'",
+            remedy="use an objective for this kind of data, or name the format in data.train",
+        )
+    return found
