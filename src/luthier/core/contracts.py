@@ -7,8 +7,8 @@ the other way: `Scores`, one number a row, become `Finding`s. Nothing here impor
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -27,7 +27,7 @@ __all__ = [
     "Adaptation",
     "Batch",
     "Check",
-    "Comparison",
+    "CheckContext",
     "Encoder",
     "Finding",
     "Format",
@@ -255,6 +255,9 @@ class Penalty(Component):
 class Adaptation(Component):
     """Which weights move: freezes, injects, groups, saves, loads and merges."""
 
+    usual_lr: ClassVar[float]
+    """The peak learning rate for AdamW where the recipe names none."""
+
     def apply(self, model: nn.Module) -> nn.Module:
         """The model with requires_grad set and modules injected; at step 0 its outputs equal the given model's."""
         raise NotImplementedError(type(self).__name__)
@@ -282,10 +285,11 @@ class Adaptation(Component):
 class Optimizer(Component):
     """Builds a torch optimizer. `lr` is the peak; None takes the adaptation's usual rate."""
 
-    lr: float
+    lr: float | None
+    weight_decay: float
 
     def make(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
-        """`groups`: torch parameter groups, with `lr` and `weight_decay` to be set by this component."""
+        """`groups`: torch parameter groups that already carry lr and weight_decay."""
         raise NotImplementedError(type(self).__name__)
 
 
@@ -304,6 +308,8 @@ class Subject(Protocol):
     """A model under measurement: base, tuned, merged, reloaded; the same calls for each."""
 
     name: str
+    about: str
+    """What its numbers depend on beside the weights: dtype, device, batching, decoding."""
 
     def logps(self, examples: Sequence[Example]) -> tuple[Floats, Ints]:
         """([n] summed log-probabilities in nats, [n] counted tokens) of what training would supervise."""
@@ -366,9 +372,10 @@ class Measure:
     binary: bool = False
     """Rows are 0 or 1 and the aggregate is their mean: McNemar applies."""
     paired: bool = True
-
-
-Comparison = Measure
+    group: str | None = None
+    """The part of the data, or the class, that this measure is about; it goes into the finding."""
+    interval: bool = True
+    """False: no interval, since the statistic has none by resampling (a maximum)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +409,20 @@ class CheckContext:
     read: Callable[[str], Sequence[Example]]
     """Examples of a path, read and detected as the recipe's data would be."""
 
+    def choose(self, examples: Sequence[Example], limit: int | None) -> Sequence[Example]:
+        """At most `limit` examples, in their order. Chosen by their ids alone: the same for every seed and every run."""
+        if limit is None or len(examples) <= limit:
+            return examples
+        ranked = sorted(range(len(examples)), key=lambda i: hashlib.sha256(examples[i].id.encode()).digest())
+        return [examples[index] for index in sorted(ranked[:limit])]
+
+    def clusters(self, examples: Sequence[Example]) -> tuple[str, ...] | None:
+        """The group that the split goes by, facts["split_by"], for each example; None where rows are independent."""
+        group = self.facts.get("split_by")
+        if not group or any(group not in example.groups for example in examples):
+            return None
+        return tuple(example.groups[group] for example in examples)
+
 
 class Check(Component):
     """Measures one subject at a time; evaluate.py aggregates, pairs and tests."""
@@ -409,6 +430,8 @@ class Check(Component):
     subjects: ClassVar[tuple[str, ...]] = ("base", "tuned")
     """Which subjects it needs: base, tuned, merged, reloaded."""
     tasks: ClassVar[frozenset[str]] = frozenset({"causal_lm", "sequence_classification"})
+    float32: ClassVar[bool] = False
+    """Whether its subjects are opened in float32 whatever the run's dtype."""
 
     def examples(self, test: Sequence[Example], context: CheckContext) -> Sequence[Example]:
         """The items to measure on; default: the test split."""
@@ -420,5 +443,3 @@ class Check(Component):
     def measures(self, facts: Mapping[str, Any]) -> Sequence[Measure]:
         raise NotImplementedError(type(self).__name__)
 
-
-ContextManager = AbstractContextManager
