@@ -1,0 +1,98 @@
+"""Parameter groups: learning rates by depth, faster heads, and no weight decay on norms and biases.
+
+    depth 0            1 ... n     n + 1
+          embeddings   blocks      final norm, head
+
+Depths and their rates are those of BEiT (Bao et al. 2021, arXiv:2106.08254, its `get_num_layer`), after the
+discriminative fine-tuning of ULMFiT (Howard and Ruder 2018, arXiv:1801.06146, section 3.2): scale = decay^(n + 1 -
+depth).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
+
+from ..core.contracts import ParameterGroup
+from ..core.errors import Problem
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..core.recipe import Phase
+
+__all__ = ["classification_head", "depths", "head_scale_problems", "parameter_groups", "train_only"]
+
+
+def classification_head(model: nn.Module) -> list[str]:
+    """Names of the parameters of a classification head; none for a language model, whose output layer is pretrained."""
+    from .heads import head_parameters, plain
+
+    inner = plain(model)
+    output = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
+    return head_parameters(model) if output is None else []
+
+
+def depths(model: nn.Module) -> dict[str, int]:
+    """Each parameter's depth: 0 for embeddings, 1 to n for the n blocks, n + 1 for what lies above them."""
+    from .heads import embedding_parameters, layers
+
+    prefixes = [f"{name}." for name, _ in layers(model)]
+    found: dict[str, int] = {name: 0 for name in embedding_parameters(model)}
+    for name, _ in model.named_parameters():
+        block = next(
+            (number for number, prefix in enumerate(prefixes, 1) if name.startswith(prefix)), len(prefixes) + 1
+        )
+        found.setdefault(name, block)
+    return found
+
+
+def parameter_groups(
+    model: nn.Module, names: Collection[str], *, layer_decay: float = 1.0, head_scale: float = 1.0
+) -> list[ParameterGroup]:
+    """The parameters called `names` in groups, each once, in the model's own order.
+
+    layer_decay: see the module. head_scale: multiplies the rate of a classification head, and of nothing else.
+    Vectors (norms, biases) are not decayed: pulling a norm's scale to zero is no regularization.
+    Errors: ModelError where layer_decay is given and the model has no list of blocks.
+    """
+    head = frozenset(classification_head(model))
+    depth = depths(model) if layer_decay != 1.0 else {}
+    top = max(depth.values(), default=0)
+    found: dict[str, tuple[float, bool, list[tuple[str, nn.Parameter]]]] = {}
+    for name, parameter in model.named_parameters():
+        if name not in names:
+            continue
+        if name in head:
+            label, scale = "head", head_scale
+        elif layer_decay != 1.0:
+            label, scale = _label(depth[name], top), layer_decay ** (top - depth[name])
+        else:
+            label, scale = "body", 1.0
+        decays = parameter.ndim > 1
+        label = label if decays else f"{label}, no decay"
+        found.setdefault(label, (scale, decays, []))[2].append((name, parameter))
+    return [
+        ParameterGroup(label, tuple(members), scale=scale, decay=decays)
+        for label, (scale, decays, members) in found.items()
+    ]
+
+
+def train_only(model: nn.Module, names: Collection[str]) -> None:
+    """Sets requires_grad on the parameters called `names` and takes it from all others."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in names)
+
+
+def head_scale_problems(head_scale: float, phase: Phase | None) -> Iterator[Problem]:
+    """A head_scale where no head is new would be ignored, which is an error."""
+    if head_scale != 1.0 and phase is not None and phase.objective.task == "causal_lm":
+        yield Problem(
+            f"head_scale is {head_scale:g}, and a language model has no fresh head to hurry",
+            expected="an objective with a classification head, such as classify",
+            remedy="remove head_scale",
+        )
+
+
+def _label(depth: int, top: int) -> str:
+    return "embeddings" if depth == 0 else "top" if depth == top else f"layer {depth - 1}"
