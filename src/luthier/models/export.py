@@ -1,0 +1,137 @@
+"""Writes a model as a Hugging Face folder that plain transformers loads, and reads it back.
+
+The folder is written aside, synced and renamed: what lies under its name is whole, whenever the machine stops.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.errors import MachineError, ModelError
+from .load import Loaded, Task, load_model, quiet
+from .tokens import stop_tokens
+
+__all__ = ["reload", "save_model"]
+
+
+def save_model(
+    model: Any,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    generation: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> list[Path]:
+    """Writes weights (safetensors), configuration, tokenizer, chat template and generation settings; gives the files.
+
+    dtype: of the written floating-point weights; None keeps the model's. generation: max_new_tokens, temperature (0 is
+    greedy), top_p. An existing folder of that name is replaced.
+    Errors: ModelError for a model that still carries an adapter; MachineError where the disk refuses.
+    """
+    if hasattr(model, "peft_config") or not hasattr(model, "save_pretrained"):
+        raise ModelError(
+            f"a {type(model).__name__} cannot be exported as it is",
+            expected="a plain transformers model",
+            remedy="merge the adaptation first",
+        )
+    aside, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
+    try:
+        for leftover in (aside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        aside.mkdir(parents=True)
+        with quiet():
+            _write(model, tokenizer, aside, generation, dtype)
+        for file in aside.iterdir():
+            _sync(file)
+        _sync(aside)
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+        _sync(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise MachineError(
+            f"the model cannot be written: {error}",
+            where=str(folder),
+            expected="room on the disk and the right to write",
+            remedy="free some space or name another folder",
+        ) from error
+    return sorted(file for file in folder.iterdir() if file.is_file())
+
+
+def reload(folder: Path, task: Task, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Loaded:
+    """The exported model, loaded as anyone would. Errors: ModelError where anything is missing from it."""
+    loaded = load_model(str(folder), task, dtype=dtype, device=device)
+    if loaded.fresh:
+        raise ModelError(
+            f"the exported folder lacks {', '.join(sorted(loaded.fresh))}",
+            where=str(folder),
+            expected="all weights of the model, its head too",
+            remedy="export it again from the run's adapter",
+        )
+    return loaded
+
+
+def _write(
+    model: Any, tokenizer: Any, folder: Path, generation: Mapping[str, Any] | None, dtype: torch.dtype | None
+) -> None:
+    from transformers import GenerationConfig
+
+    kept = model.generation_config if getattr(model, "generation_config", None) is not None else None
+    if kept is not None:
+        model.generation_config = GenerationConfig(**_generation(kept, tokenizer, generation))
+    try:
+        model.save_pretrained(folder, state_dict=_cast(model, dtype))
+    finally:
+        if kept is not None:
+            model.generation_config = kept
+    tokenizer.save_pretrained(folder)
+    if dtype is not None:
+        file = folder / "config.json"
+        settings = json.loads(file.read_text(encoding="utf-8")) | {"dtype": str(dtype).removeprefix("torch.")}
+        file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _generation(kept: Any, tokenizer: Any, asked: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Generation settings as transformers writes them: greedy is do_sample false, without a temperature."""
+    asked = dict(asked or {})
+    settings: dict[str, Any] = {
+        "bos_token_id": kept.bos_token_id,
+        "eos_token_id": stop_tokens(tokenizer, kept.eos_token_id) or None,
+        "pad_token_id": tokenizer.pad_token_id,
+        "do_sample": bool(asked.get("temperature", 0.0)),
+    }
+    if "max_new_tokens" in asked:
+        settings["max_new_tokens"] = asked["max_new_tokens"]
+    if settings["do_sample"]:
+        settings |= {"temperature": asked["temperature"], "top_p": asked.get("top_p", 1.0), "top_k": 0}
+    return settings
+
+
+def _cast(model: Any, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+    """The weights in `dtype`; tensors that share memory (tied embeddings) still do, so that they are written once."""
+    weights: dict[str, torch.Tensor] = model.state_dict()
+    if dtype is None:
+        return weights
+    done: dict[tuple[int, tuple[int, ...]], torch.Tensor] = {}
+    for name, value in weights.items():
+        if value.is_floating_point():
+            weights[name] = done.setdefault((value.data_ptr(), tuple(value.shape)), value.to(dtype))
+    return weights
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows does not open folders
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,268 @@
+"""Where a model comes from: what `model:` in a recipe names, and what can be known of it before it is loaded.
+
+    embedded:nano     ships with the package                runs/tales      an earlier run (its model/)
+    path/to/folder    Hugging Face format, or an adapter    org/name@v1.0   the hub, the revision may be left out
+
+No torch is imported here, so that a plan can look at a source at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..core.embedded import PREFIX
+from ..core.errors import LuthierError, ModelError, Problem, nearest
+from .embedded import embedded_folder
+
+__all__ = ["Resolved", "check_source", "fetch", "resolve", "weight_files"]
+
+CONFIG, ADAPTER, INDEX = "config.json", "adapter_config.json", "model.safetensors.index.json"
+_HUB = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+_FETCHED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md", "LICENSE*")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A model's source. folder: None only for the hub, until `fetch` brings it here.
+
+    adapter: the folder holds a PEFT adapter, whose base is named in its own configuration.
+    """
+
+    kind: Literal["embedded", "folder", "run", "hub"]
+    source: str
+    folder: Path | None = None
+    hub_id: str | None = None
+    revision: str | None = None
+    license: str | None = None
+    adapter: bool = False
+
+
+def resolve(source: str) -> Resolved:
+    """What `source` names; nothing is downloaded.
+
+    Errors: ModelError for a folder that is absent or holds no model; MissingExtra where embedded:minilm has no package.
+    """
+    if source.startswith(PREFIX):
+        folder = embedded_folder(source)
+        return Resolved("embedded", source, folder, license=_license(folder))
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _local(source, path)
+    if path.is_file():
+        raise ModelError(
+            "a model is a folder, and this is a file",
+            where=source,
+            expected=f"a folder with {CONFIG}",
+            remedy=f"give {path.parent}"
+            if (path.parent / CONFIG).is_file()
+            else "give the folder that the model lies in",
+        )
+    if _is_path(source, path):
+        raise _absent(source, path)
+    name, _, revision = source.partition("@")
+    return Resolved("hub", source, hub_id=name, revision=revision or None)
+
+
+def fetch(resolved: Resolved) -> Resolved:
+    """The same source with its folder on this machine; from the hub only what is needed, never a pickle.
+
+    Errors: ModelError that says how to do without a network, or that the name or revision is unknown or closed.
+    """
+    if resolved.folder is not None:
+        return resolved
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(
+            snapshot_download(
+                resolved.hub_id or "",
+                revision=resolved.revision,
+                allow_patterns=list(_FETCHED),
+                ignore_patterns=["*/*"],
+            )
+        )
+    except Exception as error:  # the hub's client raises its own, httpx's and OSError, and none of them helps a user
+        raise _unreachable(resolved, error) from error
+    if not any((folder / name).is_file() for name in (CONFIG, ADAPTER)):
+        raise _nothing_in(resolved.source, folder)
+    return Resolved(
+        "hub",
+        resolved.source,
+        folder,
+        resolved.hub_id,
+        folder.name,  # the commit that was fetched, so that the manifest can name it
+        _license(folder),
+        (folder / ADAPTER).is_file(),
+    )
+
+
+def check_source(source: str) -> list[Problem]:
+    """What is wrong with a source, as far as can be seen without loading or downloading; empty where nothing is."""
+    try:
+        resolved = resolve(source)
+        if resolved.folder is not None:
+            weight_files(resolved.folder, adapter=resolved.adapter)
+            if resolved.adapter:
+                return check_source(adapter_base(resolved.folder))
+        elif os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+            from huggingface_hub import try_to_load_from_cache
+
+            cached = [
+                try_to_load_from_cache(resolved.hub_id or "", name, revision=resolved.revision)
+                for name in (CONFIG, ADAPTER)
+            ]
+            if not any(isinstance(file, str) for file in cached):
+                raise _unreachable(resolved, None)
+    except LuthierError as error:
+        return list(error.problems)
+    return []
+
+
+def weight_files(folder: Path, *, adapter: bool = False) -> list[Path]:
+    """The safetensors files of a model's (or an adapter's) folder, all there.
+
+    Errors: ModelError where there are only pickles, which can run code when they are read, or where a shard is missing.
+    """
+    single = folder / ("adapter_model.safetensors" if adapter else "model.safetensors")
+    if single.is_file():
+        return [single]
+    if not adapter and (folder / INDEX).is_file():
+        names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing or not names:
+            raise ModelError(
+                f"{len(missing)} of {len(names)} weight files are missing: {', '.join(missing[:5]) or 'none is named'}",
+                where=str(folder),
+                expected=f"every file that {INDEX} names",
+                remedy="copy or download the folder again",
+            )
+        return [folder / name for name in names]
+    pickles = sorted(
+        file.name for pattern in _PICKLES for file in folder.glob(pattern) if file.name != "training_args.bin"
+    )
+    if pickles:
+        raise ModelError(
+            f"the weights are in {', '.join(pickles[:3])}, a format that can run code when it is read",
+            where=str(folder),
+            expected=single.name,
+            remedy="convert them once where you trust them: load with transformers, then save_pretrained",
+        )
+    raise ModelError(
+        "the folder holds no weights", where=str(folder), expected=single.name, remedy="give a complete folder"
+    )
+
+
+def adapter_base(folder: Path) -> str:
+    """The source of the base that an adapter in `folder` belongs to, as its configuration names it."""
+    settings = read_json(folder / ADAPTER)
+    base = settings.get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ModelError(
+            "the adapter does not say which model it belongs to",
+            where=str(folder / ADAPTER),
+            expected="base_model_name_or_path",
+            remedy="write the base's hub id or folder there",
+        )
+    if not base.startswith(PREFIX) and not Path(base).is_absolute() and (folder / base).is_dir():
+        return str(folder / base)
+    revision = settings.get("revision")
+    return f"{base}@{revision}" if revision and not Path(base).exists() and not base.startswith(PREFIX) else base
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file of a model's folder. Errors: ModelError where it cannot be read."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the file cannot be read: {error}", where=str(file), remedy="copy the folder again"
+        ) from error
+    if not isinstance(value, dict):
+        raise ModelError("the file holds no JSON object", where=str(file), remedy="copy the folder again")
+    return value
+
+
+def _local(source: str, path: Path) -> Resolved:
+    config, adapter = (path / CONFIG).is_file(), (path / ADAPTER).is_file()
+    if config and adapter:
+        raise ModelError(
+            "the folder holds a whole model and an adapter, and it is not clear which is meant",
+            where=source,
+            expected=f"{CONFIG} or {ADAPTER}, not both",
+            remedy="move the adapter's files to a folder of their own",
+        )
+    if config or adapter:
+        return Resolved("folder", source, path, license=_license(path), adapter=adapter)
+    if (path / "model" / CONFIG).is_file():
+        return Resolved("run", source, path / "model", license=_license(path / "model"))
+    if (path / "recipe.yaml").is_file():
+        raise ModelError(
+            "this run has not written its model yet",
+            where=source,
+            expected=f"model/{CONFIG} in the run's folder",
+            remedy="finish the run with the command that started it; it goes on where it stopped",
+        )
+    raise _nothing_in(source, path)
+
+
+def _is_path(source: str, path: Path) -> bool:
+    """Whether a source that is no folder was meant as one: by its form, or because what it lies in is here."""
+    if source.startswith((".", "/", "~")) or "\\" in source or path.is_absolute() or not _HUB.fullmatch(source):
+        return True
+    return len(path.parts) > 1 and path.parent.is_dir()
+
+
+def _absent(source: str, path: Path) -> ModelError:
+    parent = path.parent
+    siblings: Sequence[str] = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
+    near = nearest(path.name, siblings)
+    remedy = f"did you mean '{parent / near}'?" if near else f"paths are relative to {Path.cwd()}"
+    return ModelError(
+        "there is no such folder", where=source, expected=f"a folder with {CONFIG}, or a run", remedy=remedy
+    )
+
+
+def _nothing_in(source: str, path: Path) -> ModelError:
+    inside = sorted(p.name for p in path.iterdir() if (p / CONFIG).is_file() or (p / ADAPTER).is_file())
+    return ModelError(
+        "the folder holds no model",
+        where=source,
+        expected=f"{CONFIG} (a model), {ADAPTER} (an adapter), or the folder of a run",
+        remedy=f"did you mean '{path / inside[0]}'?" if inside else "give the folder that the model was saved to",
+    )
+
+
+def _unreachable(resolved: Resolved, error: Exception | None) -> ModelError:
+    kind = type(error).__name__ if error else "offline"
+    name = resolved.hub_id or resolved.source
+    if kind in ("RepositoryNotFoundError", "GatedRepoError", "RevisionNotFoundError", "HFValidationError"):
+        return ModelError(
+            f"the hub has no such model, revision, or does not open it to you ({kind})",
+            where=resolved.source,
+            expected="the id of a model (org/name), with @revision if one is meant",
+            remedy=f"look at https://huggingface.co/{name}; for a closed one accept its terms and set HF_TOKEN",
+        )
+    return ModelError(
+        f"the model is not on this machine and the hub cannot be reached ({kind})",
+        where=resolved.source,
+        expected="a network, a cached copy, or a folder",
+        remedy=f"where there is a network: hf download {name} --local-dir FOLDER; copy FOLDER here and write "
+        "model: FOLDER. embedded:nano and embedded:minilm need no network",
+    )
+
+
+def _license(folder: Path) -> str | None:
+    """The license in the front matter of the folder's model card."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    match = re.match(r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    line = re.search(r"^license:\s*['\"]?([\w.+-]+)", match.group(1), re.MULTILINE) if match else None
+    return line.group(1) if line else None

@@ -1,0 +1,78 @@
+"""The tokens that a tokenizer must have beyond words: one to pad with, and those that end an answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["choose_pad", "stop_tokens", "vocabulary_size"]
+
+_PROBE = "luthierprobe"
+
+
+def vocabulary_size(tokenizer: Any) -> int:
+    """Rows that an embedding must have for every id of the tokenizer: the largest id plus one."""
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
+
+
+def choose_pad(tokenizer: Any) -> str | None:
+    """Gives a tokenizer without a padding token one, and says which and why; None where it had one.
+
+    In order: a token made for padding, a reserved token that no text produces, the unknown token, the begin token, and
+    last the end token. Even the last is safe here, since padding is known from lengths and never from ids; the note
+    warns those who take the model elsewhere. Nothing is added to the vocabulary.
+    """
+    if tokenizer.pad_token_id is not None:
+        return None
+    special = [token for token, _ in sorted(_special(tokenizer).items(), key=lambda item: item[1])]
+    ends = {tokenizer.eos_token, tokenizer.bos_token}
+    for pattern, why in ((r"pad", "made for padding"), (r"reserved|unused", "reserved, and no text produces it")):
+        named = [token for token in special if re.search(pattern, token, re.IGNORECASE) and token not in ends]
+        if named:
+            tokenizer.pad_token = named[0]
+            return f"the tokenizer has no padding token; '{named[0]}' is used: {why}"
+    for token, why in (
+        (tokenizer.unk_token, "the unknown token"),
+        (tokenizer.bos_token, "the begin token"),
+        (tokenizer.eos_token, "the end token; padding is told from lengths here, elsewhere mask by length too"),
+    ):
+        if token is not None and (token != tokenizer.eos_token or why.startswith("the end")):
+            tokenizer.pad_token = token
+            return f"the tokenizer has no padding token; '{token}' is used: {why}"
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
+    return f"the tokenizer has no padding token and no special ones; '{tokenizer.pad_token}' (id 0) is used"
+
+
+def stop_tokens(tokenizer: Any, also: int | Iterable[int] | None = None) -> list[int]:
+    """Ids that end an answer, ascending: the end token, the chat template's end of turn, and those of `also`.
+
+    The end of turn is the first special token that the template writes after an assistant's content. A template that
+    cannot render a plain exchange adds nothing here; encoding refuses it with its reason.
+    """
+    ids = {also} if isinstance(also, int) else set(also or ())
+    if tokenizer.eos_token_id is not None:
+        ids.add(tokenizer.eos_token_id)
+    if tokenizer.chat_template:
+        ids.update(_end_of_turn(tokenizer))
+    return sorted(ids)
+
+
+def _end_of_turn(tokenizer: Any) -> list[int]:
+    from jinja2 import TemplateError
+
+    exchange = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": _PROBE}]
+    try:
+        text = tokenizer.apply_chat_template(exchange, tokenize=False)
+    except (TemplateError, ValueError, TypeError, KeyError):
+        return []
+    _, found, tail = text.rpartition(_PROBE)
+    if not found:
+        return []
+    special = set(_special(tokenizer).values())
+    return [token for token in tokenizer(tail, add_special_tokens=False)["input_ids"] if token in special][:1]
+
+
+def _special(tokenizer: Any) -> dict[str, int]:
+    added = {str(token): id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return added | dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
