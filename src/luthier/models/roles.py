@@ -1,0 +1,284 @@
+"""Roles: a model as objectives see it, by verbs. Packed where the model can be, padded where it cannot; same numbers.
+
+Shapes: S sequences, T tokens, N supervised tokens, H wide, C classes. Errors: ModelError for encoder-decoders and
+for a verb that the model has no head for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..core import contracts
+from ..core.contracts import Batch
+from ..core.errors import ModelError
+from ..functional.logprobs import logps_of_logits, token_logps, token_logps_through
+from ..functional.packing import sequence_index
+from .attention import backbone_of, hidden_states, packed_call, position_offset, probe_ids, still, transformer_of
+
+__all__ = ["Models", "Role", "role_of"]
+
+
+@dataclass(frozen=True)
+class Models:
+    """The roles of a phase."""
+
+    policy: contracts.Role
+
+
+@dataclass
+class Role:
+    """One model and the way it is called.
+
+    offset: what it adds to positions in a pack; None: it is padded with the token `pad`.
+    embedding_noise: alpha of NEFTune (Jain et al. 2023, eq. 1), in training mode only: uniform noise in
+    alpha / sqrt(L * H) * [-1, 1] on the embeddings of a sequence of L tokens.
+    """
+
+    model: nn.Module
+    pad: int
+    offset: int | None
+    embedding_noise: float = 0.0
+
+    @property
+    def packed(self) -> bool:
+        return self.offset is not None
+
+    def logps(self, batch: Batch, smoothing: float = 0.0) -> Tensor:
+        """[N] float32: log-probabilities of the supervised tokens, in batch order, given what precedes each.
+
+        With smoothing e: (1 - e) logp + e * mean of logp over the vocabulary. Nothing supervised: [0], still attached.
+        """
+        inner = transformer_of(self.model)
+        head = inner.get_output_embeddings()
+        if head is None:
+            raise ModelError(f"{type(inner).__name__} has no output layer over the vocabulary")
+        at = batch.supervised.nonzero()[:, 0]
+        targets = batch.ids.index_select(0, at)
+        if not _head_is_last(inner, self.pad):
+            return self._logps_of_forward(inner, batch, at - 1, targets, smoothing)
+        hidden = self._hidden(inner, batch).index_select(0, at - 1)
+        softcap, scale = _bending(inner)
+        if type(head) is nn.Linear and not head._forward_hooks and not head._forward_pre_hooks:
+            return token_logps(
+                hidden, head.weight, targets, bias=head.bias, softcap=softcap, scale=scale, smoothing=smoothing
+            )
+        return token_logps_through(
+            head,
+            hidden,
+            targets,
+            vocabulary=inner.config.get_text_config().vocab_size,
+            softcap=softcap,
+            scale=scale,
+            smoothing=smoothing,
+        )
+
+    def class_logits(self, batch: Batch) -> Tensor:
+        """[S, C] logits of transformers' own classification head.
+
+        The model's forward runs on a padded grid that says only where sequences end, while its backbone is handed the
+        pack, and gives the grid of hidden states back: whatever the head pools (first, last, mean), it finds.
+        """
+        inner = transformer_of(self.model)
+        if backbone_of(inner) is inner or inner.get_output_embeddings() is not None:
+            raise ModelError(f"{type(inner).__name__} has no classification head")
+        grid = _Grid.of(batch)
+        config = inner.config.get_text_config()
+        if config.pad_token_id is None:
+            config.pad_token_id = self.pad
+        # The head finds the end by comparing ids with the padding token, which a real token may equal (as pad = eos).
+        marks = torch.where(grid.mask, (config.pad_token_id + 1) % 2, config.pad_token_id)
+        way = self._inputs(batch, grid)
+        with self._calling(inner, batch), _rerouted(inner, way, grid if self.packed else None):
+            logits: Tensor = inner(input_ids=marks, attention_mask=grid.mask.long()).logits
+        return logits
+
+    def _hidden(self, inner: PreTrainedModel, batch: Batch) -> Tensor:
+        """[T, H] below the output layer, at the tokens of the batch."""
+        grid = _Grid.of(batch)
+        with self._calling(inner, batch):
+            hidden = hidden_states(inner, **self._inputs(batch, grid))
+        return hidden[0] if self.packed else hidden.flatten(0, 1).index_select(0, grid.at)
+
+    def _logps_of_forward(
+        self, inner: PreTrainedModel, batch: Batch, at: Tensor, targets: Tensor, smoothing: float
+    ) -> Tensor:
+        """For a model that does more between hidden states and logits than its output layer: its whole forward."""
+        grid = _Grid.of(batch)
+        options: dict[str, Any] = {}
+        keeps = self.packed and "logits_to_keep" in signature(inner.forward).parameters
+        if keeps:
+            options["logits_to_keep"] = at
+        with self._calling(inner, batch):
+            logits = inner(**self._inputs(batch, grid), **options).logits.flatten(0, 1)
+        if not keeps:
+            logits = logits.index_select(0, at if self.packed else grid.at.index_select(0, at))
+        return logps_of_logits(logits, targets, smoothing)
+
+    def _inputs(self, batch: Batch, grid: _Grid) -> dict[str, Tensor]:
+        if self.offset is None:
+            return {"input_ids": grid.spread(batch.ids, self.pad), "attention_mask": grid.mask.long()}
+        return {
+            "input_ids": batch.ids[None],
+            "position_ids": batch.positions[None] + self.offset,
+            # Attention reads the values in every layer: on the CPU that waits for nothing.
+            "cu_seq_lens_q": batch.starts.cpu(),
+        }
+
+    @contextmanager
+    def _calling(self, inner: PreTrainedModel, batch: Batch) -> Iterator[None]:
+        with ExitStack() as stack:
+            if self.packed:
+                stack.enter_context(packed_call())
+            if self.embedding_noise > 0 and self.model.training:
+                lengths = batch.starts.diff()
+                if self.packed:
+                    lengths = lengths.index_select(0, sequence_index(batch.starts))[None]
+                else:
+                    lengths = lengths[:, None]
+                layer = inner.get_input_embeddings()
+                hook = layer.register_forward_hook(_noise(self.embedding_noise, lengths))
+                stack.callback(hook.remove)
+            yield
+
+
+def _noise(alpha: float, lengths: Tensor) -> Any:
+    def hook(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
+        reach = alpha / (lengths[..., None] * output.shape[-1]).to(output.dtype).sqrt()
+        return output + torch.empty_like(output).uniform_(-1, 1) * reach
+
+    return hook
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where the tokens of a pack lie when its sequences are padded at the end to one length.
+
+    mask [S, L] bool: a token is there. at [T]: its place in the flattened grid.
+    """
+
+    mask: Tensor
+    at: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch) -> _Grid:
+        lengths = batch.starts.diff().long()
+        width = int(lengths.max())
+        mask = torch.arange(width, device=lengths.device) < lengths[:, None]
+        return cls(mask, sequence_index(batch.starts) * width + batch.positions)
+
+    def spread(self, x: Tensor, padding: float) -> Tensor:
+        """[T, ...] -> [S, L, ...], `padding` where there is no token."""
+        grid = x.new_full((self.mask.numel(), *x.shape[1:]), padding)
+        return grid.index_copy(0, self.at, x).view(*self.mask.shape, *x.shape[1:])
+
+
+@contextmanager
+def _rerouted(model: PreTrainedModel, inputs: Mapping[str, Tensor], grid: _Grid | None) -> Iterator[None]:
+    """While this lasts, the model's backbone is called with `inputs`, and packed hidden states come back as a grid."""
+    given = ("input_ids", "attention_mask", "position_ids", "token_type_ids", "inputs_embeds")
+    backbone = backbone_of(model)
+
+    def before(module: nn.Module, arguments: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        others = {name: value for name, value in options.items() if name not in given}
+        if "use_cache" in signature(module.forward).parameters:
+            others["use_cache"] = False
+        return (), others | dict(inputs)
+
+    def after(module: nn.Module, arguments: Any, options: Any, output: Any) -> Any:
+        if grid is not None:
+            output.last_hidden_state = grid.spread(output.last_hidden_state[0], 0.0)
+            pooler = getattr(module, "pooler", None)
+            if pooler is not None:
+                output.pooler_output = pooler(output.last_hidden_state)
+        return output
+
+    handles = (
+        backbone.register_forward_pre_hook(before, with_kwargs=True),
+        backbone.register_forward_hook(after, with_kwargs=True),
+    )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _bending(model: PreTrainedModel) -> tuple[float | None, float | None]:
+    """What the model does to its logits: a soft cap (Gemma 2), a factor (Cohere multiplies, Granite divides)."""
+    config = model.config.get_text_config()
+    softcap = getattr(config, "final_logit_softcapping", None)
+    scale = getattr(config, "logit_scale", None)
+    divisor = getattr(config, "logits_scaling", None)
+    return softcap, scale if scale is not None else 1 / divisor if divisor else None
+
+
+_last: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _head_is_last(model: PreTrainedModel, pad: int) -> bool:
+    """Whether output layer and known bending, on hidden states, are the model's logits; measured once per model."""
+    if model not in _last:
+        ids = probe_ids(model, pad)[0][None]
+        softcap, scale = _bending(model)
+        with still(model):
+            wanted = model(input_ids=ids).logits.float()
+            found = model.get_output_embeddings()(hidden_states(model, input_ids=ids)).float()
+            if scale is not None:
+                found = found * scale
+            if softcap is not None:
+                found = torch.tanh(found / softcap) * softcap
+        reduced = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
+        _last[model] = bool(
+            found.shape == wanted.shape and (found - wanted).norm() <= (2e-2 if reduced else 1e-5) * wanted.norm()
+        )
+    return _last[model]
+
+
+def role_of(model: nn.Module, pad: int) -> Role:
+    """The model as a role, packed if a probe finds that it can be; `pad` is the token that fills rows otherwise.
+
+    The probe runs once for each loaded model (a few forward passes over 18 tokens), adapted or not.
+    """
+    inner = transformer_of(model)
+    if inner.config.is_encoder_decoder:
+        raise ModelError(
+            f"{type(inner).__name__} has an encoder and a decoder",
+            expected="a causal language model or an encoder",
+        )
+    role = Role(model, pad, position_offset(model, pad))
+    if inner.get_output_embeddings() is not None:
+        _head_is_last(inner, pad)
+    elif role.packed and backbone_of(inner) is not inner and not _classifies_packed(inner, role):
+        role = Role(model, pad, None)
+    return role
+
+
+_classifies: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _classifies_packed(model: PreTrainedModel, role: Role) -> bool:
+    """Whether the head over packed hidden states gives what the model gives for a padded batch; once per model."""
+    if model not in _classifies:
+        sequences = probe_ids(model, role.pad)[1:]
+        lengths = torch.tensor([len(ids) for ids in sequences])
+        starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int()
+        ids = torch.cat(sequences)
+        positions = torch.cat([torch.arange(int(length)) for length in lengths])
+        batch = Batch(ids, starts, positions, torch.zeros_like(ids, dtype=torch.bool), ("1", "2"), torch.ones(2))
+        batch = batch.to(ids.device)
+        with still(model):
+            found = role.class_logits(batch).float()
+            wanted = model(**Role(model, role.pad, None)._inputs(batch, _Grid.of(batch))).logits.float()
+        reduced = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
+        tolerance = (5e-2 if reduced else 1e-4) * float(wanted.norm())
+        _classifies[model] = float((found - wanted).norm()) <= tolerance
+    return _classifies[model]
