@@ -49,7 +49,9 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         if aside is not None:
             with contextlib.suppress(OSError):
                 os.unlink(aside)
-        found, remedy = _REMEDIES.get(error.errno or 0, (error.strerror or str(error), "see whether the folder can be used"))
+        found, remedy = _REMEDIES.get(
+            error.errno or 0, (error.strerror or str(error), "see whether the folder can be used")
+        )
         raise MachineError(f"the file cannot be written: {found}", where=str(path), remedy=remedy) from error
 
 

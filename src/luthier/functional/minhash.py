@@ -7,6 +7,7 @@ Broder, "On the resemblance and containment of documents", 1997; banding after L
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Pair", "Shingles", "bands_for", "candidates", "clusters", "jaccard", "shingles", "signatures", "similar_pairs"]
+__all__ = [
+    "Pair",
+    "Shingles",
+    "bands_for",
+    "candidates",
+    "clusters",
+    "jaccard",
+    "shingles",
+    "signatures",
+    "similar_pairs",
+]
 
 Words = NDArray[np.uint64]
 Ints = NDArray[np.int64]
@@ -27,7 +38,7 @@ _CHUNK = 1 << 18
 
 @dataclass(frozen=True)
 class Shingles:
-    """The sets of hashed shingles of n texts, end to end: text i owns hashes[starts[i]:starts[i + 1]], sorted, distinct.
+    """The hashed shingles of n texts, end to end: text i owns hashes[starts[i]:starts[i + 1]], sorted and distinct.
 
     hashes: [N] uint64; starts: [n + 1] int64. A text without a word owns none.
     """
@@ -136,7 +147,7 @@ def candidates(signature: NDArray[np.uint32], threshold: float) -> Iterator[NDAr
         order = np.argsort(keys, kind="stable")
         same = keys[order][1:] == keys[order][:-1]
         edges = np.flatnonzero(np.concatenate([[True], ~same, [True]])) if count else np.zeros(1, np.int64)
-        for start, end in zip(edges[:-1], edges[1:], strict=True):
+        for start, end in itertools.pairwise(edges.tolist()):
             if end - start > 1:
                 yield from _all_pairs(np.sort(order[start:end]))
 

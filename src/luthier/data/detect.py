@@ -1,0 +1,84 @@
+"""Which format a file's records have, and how that was told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.component import find, names, summary
+from ..core.contracts import Format
+from ..core.errors import DataError
+
+__all__ = ["FormatFact", "detect"]
+
+_LOOKED_AT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class FormatFact:
+    """The format that a file was read with, and why."""
+
+    path: str
+    format: str
+    because: str
+
+
+def detect(records: Sequence[Mapping[str, Any]], where: str) -> tuple[Format, str]:
+    """The format of the records, and the reason in words.
+
+    Of the formats that recognize at least half of the first records, the one that reads most of their keys: labeled
+    text before plain text. Errors: DataError where none does, or two read equally many.
+    """
+    first = records[:_LOOKED_AT]
+    scores: dict[str, tuple[int, Format, list[str]]] = {}
+    for name in names("formats"):
+        component = find("formats", name)()
+        assert isinstance(component, Format)
+        recognized = [record for record in first if component.recognizes(record)]
+        if recognized and 2 * len(recognized) >= len(first):
+            read = [_read_keys(component, record) for record in recognized]
+            scores[name] = (sum(map(len, read)), component, max(read, key=len))
+    if not scores:
+        raise _unrecognized(first, where)
+    best = max(score for score, _, _ in scores.values())
+    winners = [name for name, (score, _, _) in scores.items() if score == best]
+    if len(winners) > 1:
+        raise DataError(
+            f"the records can be read as {' or as '.join(winners)}",
+            where=where,
+            remedy=f"name one: data: {{train: {{path: {where}, format: {winners[0]}}}}}",
+        )
+    _, component, keys = scores[winners[0]]
+    return component, f"its records have {'the key' if len(keys) == 1 else 'the keys'} {', '.join(keys)}"
+
+
+def _read_keys(component: Format, record: Mapping[str, Any]) -> list[str]:
+    """The keys that matter to the format: without one of them the record is not recognized, or reads differently."""
+    whole = _reading(component, record)
+    return [
+        key
+        for key in record
+        if _reading(component, {other: value for other, value in record.items() if other != key}) != whole
+    ]
+
+
+def _reading(component: Format, record: Mapping[str, Any]) -> Any:
+    if not component.recognizes(record):
+        return None
+    try:
+        return component.contents(record)
+    except ValueError as error:
+        return str(error)
+
+
+def _unrecognized(records: Sequence[Mapping[str, Any]], where: str) -> DataError:
+    keys = ", ".join(dict.fromkeys(str(key) for record in records for key in record))
+    expected = "; ".join(f"{name}: {summary('formats', name)}" for name in names("formats"))
+    return DataError(
+        f"no format fits the records; their keys are {keys or '(none)'}",
+        where=where,
+        expected=expected,
+        remedy="name the format and which column is what, for example "
+        f"train: {{path: {where}, format: alpaca, columns: {{instruction: question, output: answer}}}}",
+    )

@@ -1,0 +1,138 @@
+"""The ledger: every row that was not read, dropped, changed or noted, with its reason; kept beside the data.
+
+A reason is a kind, or a kind and its details after a colon ("not valid JSON: ..."): counts go by kind.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from ..core.example import Example
+from ..core.files import write_atomic
+
+__all__ = ["Action", "Entry", "Ledger", "Page"]
+
+Action = Literal["dropped", "changed", "noted", "unread"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger.
+
+    of: the id of the row that stays in its place, or that it resembles. before, after: the row's text and target.
+    example: the whole row as JSON, where it was dropped.
+    """
+
+    split: str
+    step: str
+    action: Action
+    id: str
+    file: str
+    row: int
+    reason: str
+    of: str | None = None
+    before: str | None = None
+    after: str | None = None
+    example: str | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.reason.partition(": ")[0]
+
+    def dropped(self) -> Example:
+        """The row that was dropped, as it stood then. Errors: ValueError for an entry that is no drop."""
+        if self.example is None:
+            raise ValueError(f"{self.id} was {self.action}, not dropped")
+        return Example.from_json(json.loads(self.example))
+
+
+@dataclass
+class Ledger:
+    """All entries of a preparation, in the order in which they came about."""
+
+    entries: list[Entry] = field(default_factory=list)
+
+    def page(self, split: str, step: str) -> Page:
+        """What a step writes to while it works on a split."""
+        return Page(self, split, step)
+
+    def unread(self, split: str, file: str, row: int, reason: str, text: str) -> None:
+        """A row that could not be read, with its raw text."""
+        self.entries.append(Entry(split, "read", "unread", f"{file}:{row}", file, row, reason, before=text))
+
+    def counts(self) -> list[dict[str, Any]]:
+        """How many entries there are of each split, step, action and kind of reason, in order of appearance."""
+        counted = Counter((entry.split, entry.step, entry.kind, entry.action) for entry in self.entries)
+        return [
+            {"split": split, "step": step, "reason": kind, "action": action, "count": count}
+            for (split, step, kind, action), count in counted.items()
+        ]
+
+    def write(self, path: Path) -> None:
+        """Writes the ledger as Parquet, byte for byte the same for the same entries."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        types = {"row": pa.int64()}
+        schema = pa.schema([(item.name, types.get(item.name, pa.string())) for item in fields(Entry)])
+        table = pa.Table.from_pylist([asdict(entry) for entry in self.entries], schema=schema)
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        write_atomic(path, buffer.getvalue())
+
+    @classmethod
+    def read(cls, path: Path) -> Ledger:
+        import pyarrow.parquet as pq
+
+        return cls([Entry(**row) for row in pq.read_table(path).to_pylist()])
+
+
+@dataclass(frozen=True)
+class Page:
+    """The ledger as one step sees it on one split (contracts.Ledger)."""
+
+    ledger: Ledger
+    split: str
+    step: str
+
+    def drop(self, example: Example, reason: str, *, of: str | None = None) -> None:
+        self._write("dropped", example, reason, of, None, str(example))
+
+    def change(self, before: Example, after: Example, reason: str) -> None:
+        self._write("changed", before, reason, None, _shown(after), None)
+
+    def note(self, example: Example, reason: str, *, of: str | None = None) -> None:
+        self._write("noted", example, reason, of, None, None)
+
+    def _write(
+        self, action: Action, example: Example, reason: str, of: str | None, after: str | None, whole: str | None
+    ) -> None:
+        origin = example.origin
+        self.ledger.entries.append(
+            Entry(
+                self.split,
+                self.step,
+                action,
+                example.id,
+                origin.file,
+                origin.row,
+                reason,
+                of,
+                _shown(example),
+                after,
+                whole,
+            )
+        )
+
+
+def _shown(example: Example) -> str:
+    """The example for a reader: its text and, after an arrow, its target."""
+    if example.target is None:
+        return example.text()
+    target = " | ".join(example.target) if isinstance(example.target, tuple) else str(example.target)
+    return f"{example.text()}\n→ {target}"

@@ -1,0 +1,273 @@
+"""From sources to examples: files, folders, embedded data and hub data sets, by content and name.
+
+A path in messages, ids and origins is the one that the recipe gave. An example's id is the record's own "id" where it
+has one (text or a whole number), else the file's name and the row, "train:17"; the content does not change it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..core.contracts import Format
+from ..core.embedded import PREFIX, embedded_data
+from ..core.errors import DataError, Problem, nearest
+from ..core.example import Example, Origin
+from ..core.recipe import Source
+from .detect import FormatFact, detect
+from .hub import hub_records, looks_like_hub
+from .records import BadRow, Record, data_suffix, records
+
+__all__ = ["BadRow", "FileFact", "FormatFact", "Read", "read", "refuse"]
+
+_SHOWN = 5
+_NOT_DATA = ("readme", "license", "licence", "notice", "changelog")
+
+
+@dataclass(frozen=True, slots=True)
+class FileFact:
+    """What a file was when it was read; `rows` counts those that could not be read as well."""
+
+    path: str
+    sha256: str
+    bytes: int
+    rows: int
+
+
+@dataclass
+class Read:
+    """What reading gave: examples, rows that could not be read, the files, and the format of each."""
+
+    examples: list[Example] = field(default_factory=list)
+    bad: list[BadRow] = field(default_factory=list)
+    files: list[FileFact] = field(default_factory=list)
+    formats: list[FormatFact] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file's rows and facts before a format has looked at them; `stem` begins the ids of its rows."""
+
+    shown: str
+    stem: str
+    rows: list[Record | BadRow]
+    sha256: str
+    size: int
+
+
+def read(
+    sources: Sequence[Source],
+    *,
+    bad_rows: Literal["stop", "quarantine"] = "stop",
+    split_by: str | None = None,
+    groups: Sequence[str] = (),
+    optional: Sequence[str] = (),
+) -> Read:
+    """Reads all sources in order.
+
+    `split_by` and `groups` name columns kept in Example.groups, and must be there; those in `optional` are kept where
+    they are. Errors: DataError for an absent file, an unrecognized format, a missing column, ids that come twice, no
+    row at all, and with bad_rows "stop" for rows that cannot be read: all counted, the first five shown.
+    """
+    result = Read()
+    columns = dict.fromkeys([*groups, *([split_by] if split_by else [])])
+    for source in sources:
+        left = source.limit
+        for file in _files(source):
+            rows = file.rows if left is None else file.rows[:left]
+            left = None if left is None else left - len(rows)
+            result.files.append(FileFact(file.shown, file.sha256, file.size, len(rows)))
+            _examples(result, source, file, rows, tuple(columns), optional)
+            if left == 0:
+                break
+    if bad_rows == "stop":
+        refuse(result.bad)
+    _refuse_doubles(result.examples)
+    if not result.examples:
+        raise DataError(
+            f"not one of the {len(result.bad)} rows could be read" if result.bad else "there is no row",
+            where=", ".join(source.path for source in sources),
+            expected=f"the first reason is: {result.bad[0].reason}" if result.bad else None,
+        )
+    return result
+
+
+def refuse(bad: Sequence[BadRow]) -> None:
+    """Errors: DataError that counts the rows and shows the first five, where there are any."""
+    if not bad:
+        return
+    more = len(bad) - _SHOWN
+    lines = [str(row) for row in bad[:_SHOWN]] + ([f"and {more} more"] if more > 0 else [])
+    raise DataError(
+        f"{len(bad)} {'row' if len(bad) == 1 else 'rows'} cannot be read:\n  " + "\n  ".join(lines),
+        remedy="mend the rows, or set them aside and go on with bad_rows: quarantine (the ledger keeps them)",
+    )
+
+
+def _refuse_doubles(examples: Sequence[Example]) -> None:
+    seen: dict[str, Example] = {}
+    problems: list[Problem] = []
+    for example in examples:
+        first = seen.setdefault(example.id, example)
+        if first is not example:
+            problems.append(
+                Problem(
+                    f"the id '{example.id}' comes twice: at {first.origin} and at {example.origin}",
+                    expected="an id of its own for each row",
+                    remedy="name another column, columns: {id: COLUMN}, or have rows numbered, columns: {id: ''}",
+                )
+            )
+    if problems:
+        more = len(problems) - _SHOWN
+        raise DataError(problems[:_SHOWN] + ([Problem(f"and {more} more ids come twice")] if more > 0 else []))
+
+
+def _files(source: Source) -> Iterator[_File]:
+    path = Path(source.path)
+    if source.path.startswith(PREFIX):
+        yield _load(embedded_data(source.path), source.path, source.path.removeprefix(PREFIX))
+    elif path.is_dir():
+        yield from _folder(path, source.path)
+    elif path.is_file():
+        yield _load(path, source.path, _stem(path.name))
+    elif looks_like_hub(source.path):
+        rows = hub_records(source.path)
+        text = "\n".join(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str) for row in rows).encode()
+        digest = hashlib.sha256(text).hexdigest()
+        numbered: list[Record | BadRow] = [Record(number, row) for number, row in enumerate(rows, 1)]
+        yield _File(source.path, source.path, numbered, digest, len(text))
+    else:
+        beside = sorted(file.name for file in path.parent.iterdir()) if path.parent.is_dir() else []
+        near = nearest(path.name, beside)
+        raise DataError(
+            "there is no such file or folder",
+            where=source.path,
+            expected="a file, a folder, embedded:NAME, or owner/name[:configuration][@revision][#split] of the hub",
+            remedy=f"did you mean '{path.parent / near}'?" if near else "see whether the path is right from here",
+        )
+
+
+def _folder(folder: Path, shown: str) -> Iterator[_File]:
+    found = sorted(
+        file.relative_to(folder).as_posix()
+        for file in folder.rglob("*")
+        if file.is_file()
+        and data_suffix(file.name)
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and not file.name.lower().startswith(_NOT_DATA)
+    )
+    if not found:
+        raise DataError("the folder holds no data file", where=shown, expected="JSONL, JSON, CSV, TSV, Parquet or text")
+    for relative in found:
+        yield _load(folder / relative, f"{shown.rstrip('/')}/{relative}", _stem(relative))
+
+
+def _stem(name: str) -> str:
+    suffix = data_suffix(name)
+    return name[: name.lower().rindex(suffix)] if suffix else Path(name).stem
+
+
+def _load(path: Path, shown: str, stem: str) -> _File:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"the file cannot be opened: {error.strerror}", where=shown) from error
+    # An embedded file's kind stands in its own name, not in the one that the recipe uses.
+    rows: list[Record | BadRow] = [
+        BadRow(shown, row.row, row.reason, row.text) if isinstance(row, BadRow) else row
+        for row in records(data, path.name if shown.startswith(PREFIX) else shown)
+    ]
+    return _File(shown, stem, rows, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def _examples(
+    result: Read,
+    source: Source,
+    file: _File,
+    rows: Sequence[Record | BadRow],
+    groups: Sequence[str],
+    optional: Sequence[str],
+) -> None:
+    """Adds the examples and bad rows of one file to the result."""
+    good = [row for row in rows if isinstance(row, Record)]
+    result.bad.extend(row for row in rows if isinstance(row, BadRow))
+    if not good:
+        return
+    known = list(dict.fromkeys(key for record in good for key in record.value))
+    _refuse_missing([column for column in source.columns.values() if column], known, file.shown, "columns")
+    renamed = [_renamed(record.value, source.columns) for record in good]
+    _refuse_missing([name for name in groups if name not in source.columns], known, file.shown, "groups or split_by")
+    chosen, because = (source.format, "the recipe names it") if source.format else detect(renamed, file.shown)
+    assert isinstance(chosen, Format)
+    result.formats.append(FormatFact(file.shown, chosen.component_name(), because))
+    for record, value in zip(good, renamed, strict=True):
+        try:
+            example = _example(chosen, value, record, source, file, groups, optional)
+        except ValueError as error:
+            raw = json.dumps(record.value, ensure_ascii=False, default=str)
+            result.bad.append(BadRow(file.shown, record.row, str(error), raw))
+        else:
+            result.examples.append(example)
+    result.bad.sort(key=lambda bad: (_place(result.files, bad.file), bad.row))
+
+
+def _place(files: Sequence[FileFact], path: str) -> int:
+    return next(number for number, fact in enumerate(files) if fact.path == path)
+
+
+def _renamed(record: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """The record under the format's keys; a renamed column is not there twice, `key: ""` hides the file's own key."""
+    if not columns:
+        return dict(record)
+    moved = {*columns.values(), *columns}
+    kept = {key: value for key, value in record.items() if key not in moved}
+    return kept | {key: record[column] for key, column in columns.items() if column in record}
+
+
+def _refuse_missing(wanted: Sequence[str], known: Sequence[str], where: str, named_in: str) -> None:
+    problems = []
+    for column in wanted:
+        if column not in known:
+            near = nearest(column, known)
+            problems.append(
+                Problem(
+                    f"no row has the column '{column}' that {named_in} asks for",
+                    where,
+                    f"one of {', '.join(known)}",
+                    f"did you mean '{near}'?" if near else None,
+                )
+            )
+    if problems:
+        raise DataError(problems)
+
+
+def _example(
+    chosen: Format,
+    value: Mapping[str, Any],
+    record: Record,
+    source: Source,
+    file: _File,
+    groups: Sequence[str],
+    optional: Sequence[str],
+) -> Example:
+    contents = dict(chosen.contents(value))
+    kept = dict(contents.pop("groups", {}))
+    for name in [*groups, *optional]:
+        group = record.value.get(name, value.get(name))
+        if isinstance(group, (str, int, float)) and group != "":
+            kept[name] = str(group)
+        elif name in groups:
+            raise ValueError(f"missing {name}" if group in (None, "") else f"wrong type: {name} is not one value")
+    own = value.get("id")
+    return Example(
+        id=str(own) if (own and isinstance(own, str)) or type(own) is int else f"{file.stem}:{record.row}",
+        parts=contents["parts"],
+        origin=Origin(file.shown, record.row),
+        target=contents.get("target"),
+        groups=kept,
+        weight=float(contents.get("weight", 1.0)) * source.weight,
+    )

@@ -1,0 +1,59 @@
+"""Which split a row belongs to: a seeded hash of its id, or of its group, so that no other row has a say in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from ..core.errors import DataError, Problem
+from ..core.example import Example
+from ..core.recipe import Data
+
+__all__ = ["SPLITS", "split"]
+
+SPLITS = ("train", "validation", "test")
+
+
+def split(
+    examples: Sequence[Example], data: Data, given: Mapping[str, list[Example]], seed: int
+) -> dict[str, list[Example]]:
+    """The examples by split, in their order; the splits in `given` (read from files of their own) are used as they are.
+
+    A row's place is a number in [0, 1) from (seed, id), or from (seed, group) with data.split_by; the lowest go to
+    test, the next to validation. Rows that are added or taken away later move no other row. Shares are met on average.
+    Errors: DataError where a share leaves a split empty.
+    """
+    shares = {name: share for name in ("test", "validation") if isinstance(share := getattr(data, name), float)}
+    result: dict[str, list[Example]] = {name: [] for name in SPLITS if name == "train" or name in shares}
+    for example in examples:
+        result[_place(_key(example, data.split_by), shares, seed)].append(example)
+    keys = len({_key(example, data.split_by) for example in examples})
+    problems = [
+        Problem(
+            f"a share of {shares.get(name, 1 - sum(shares.values())):g} of {keys} "
+            f"{'rows' if data.split_by is None else f'values of {data.split_by}'} left {name} without a row",
+            f"data.{name}",
+            remedy="give more rows, a larger share, another seed, or a file of its own",
+        )
+        for name, rows in result.items()
+        if not rows
+    ]
+    if problems:
+        raise DataError(problems)
+    result |= given
+    return {name: result[name] for name in SPLITS if name in result}
+
+
+def _key(example: Example, split_by: str | None) -> str:
+    return example.id if split_by is None else example.groups[split_by]
+
+
+def _place(key: str, shares: Mapping[str, float], seed: int) -> str:
+    digest = hashlib.blake2b(f"{seed}\x00{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    number = int.from_bytes(digest, "big") / 2**64
+    edge = 0.0
+    for name, share in shares.items():
+        edge += share
+        if number < edge:
+            return name
+    return "train"

@@ -1,0 +1,195 @@
+"""Cleans text: mojibake, HTML remains, control and zero-width characters, Unicode form, stray whitespace.
+
+Every change is named in the ledger; a row whose text or answer ends empty is dropped. What looks like code is left as
+it is: tags and entities in fenced or inline code, in whole HTML documents, and in texts that speak of HTML; indentation
+is never touched. Errors: none. Source: the mojibake rule is our own, stricter than Speer's ftfy (2019): a text is
+re-decoded only where all of its non-ASCII characters are UTF-8 read as Latin-1 or Windows-1252, and it round-trips.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ...core.contracts import Step, StepContext
+from ...core.example import Example, Part, Target, Turn
+from ..turns import has_content
+
+__all__ = ["Clean"]
+
+
+class Clean(Step):
+    """Repairs what is clearly damage, one row at a time; scope row."""
+
+    scope: ClassVar[Literal["row", "corpus"]] = "row"
+    example: ClassVar[Mapping[str, Any]] = {"unicode": "NFKC", "blank_lines": 1}
+
+    mojibake: bool = Field(True, description="repair UTF-8 that was read as Latin-1 or Windows-1252")
+    markup: bool = Field(True, description="resolve HTML entities and remove HTML tags outside code")
+    control: bool = Field(True, description="remove control characters and terminal escapes, end lines with \\n")
+    zero_width: bool = Field(True, description="remove byte order marks and zero-width characters without meaning")
+    unicode: Literal["NFC", "NFKC", "off"] = Field("NFC", description="the Unicode normalization form")
+    whitespace: bool = Field(True, description="remove whitespace at line ends, blank lines at both ends of a text")
+    blank_lines: int = Field(2, ge=0, description="keep at most so many blank lines in a row (where whitespace is on)")
+
+    def run(self, examples: Iterable[Example], context: StepContext) -> Iterator[Example]:
+        for example in examples:
+            made: dict[str, None] = {}
+            cleaned = self._cleaned(example, made)
+            empty = _emptiness(cleaned)
+            if empty:
+                context.ledger.drop(example, empty)
+                continue
+            if made:
+                context.ledger.change(example, cleaned, ", ".join(made))
+            yield cleaned
+
+    def _cleaned(self, example: Example, made: dict[str, None]) -> Example:
+        """The example with its texts cleaned; the kinds of change are added to `made`."""
+        parts: dict[str, Part] = {}
+        for name, part in example.parts.items():
+            if name == "tools":  # JSON text, which cleaning could break
+                parts[name] = part
+            elif isinstance(part, str):
+                parts[name] = self._text(part, made)
+            else:
+                parts[name] = tuple(self._turn(turn, made) for turn in part)
+        target = self._target(example, made)
+        if not made:
+            return example
+        origin = replace(example.origin, steps=(*example.origin.steps, self.component_name()))
+        return replace(example, parts=parts, target=target, origin=origin)
+
+    def _turn(self, turn: Turn, made: dict[str, None]) -> Turn:
+        return replace(turn, content=self._text(turn.content, made))
+
+    def _target(self, example: Example, made: dict[str, None]) -> Target:
+        """Reference answers are cleaned as the learned answer is; names of classes stay."""
+        if "messages" not in example.parts or not isinstance(example.target, tuple):
+            return example.target
+        return tuple(filter(None, (self._text(answer, made) for answer in example.target)))
+
+    def _text(self, text: str, made: dict[str, None]) -> str:
+        """The text cleaned until nothing changes: an entity may hide a tag, a tag a run of blank lines."""
+        for _ in range(4):
+            before = text
+            for kind, change in self._changes():
+                changed = change(text)
+                if changed != text:
+                    made.setdefault(kind)
+                    text = changed
+            if text == before:
+                break
+        return text
+
+    def _changes(self) -> Iterator[tuple[str, Callable[[str], str]]]:
+        if self.mojibake:
+            yield "mojibake", _without_mojibake
+        if self.markup:
+            yield "HTML", _without_markup
+        if self.control:
+            yield "control characters", _without_control
+        if self.zero_width:
+            yield "zero-width characters", _without_zero_width
+        form = self.unicode
+        if form != "off":
+            yield form, lambda text: unicodedata.normalize(form, text)
+        if self.whitespace:
+            yield "whitespace", lambda text: _without_stray_space(text, self.blank_lines)
+
+
+def _emptiness(example: Example) -> str | None:
+    """Why the row can no longer be used, or None."""
+    for name, part in example.parts.items():
+        if isinstance(part, str):
+            if not part.strip():
+                return f"empty {name}"
+            continue
+        for number, turn in enumerate(part):
+            if turn.role in ("user", "assistant") and not has_content(turn):
+                last = number == len(part) - 1
+                return "empty answer" if turn.role == "assistant" and last else "empty turn"
+    return None
+
+
+# ---- mojibake --------------------------------------------------------------------------------------------------------
+
+_BYTE_OF = {
+    bytes([value]).decode("cp1252"): value for value in range(0x80, 0xA0) if value not in b"\x81\x8d\x8f\x90\x9d"
+}
+_USUAL_LEADS = frozenset("ÂÃâðï")
+
+
+def _without_mojibake(text: str) -> str:
+    if text.isascii():
+        return text
+    try:
+        raw = bytes(_BYTE_OF.get(character, ord(character)) for character in text)
+        decoded = raw.decode("utf-8")
+    except (ValueError, UnicodeDecodeError):
+        return text
+    if decoded.encode("utf-8") != raw:
+        return text
+    leads = [character for character in text if 0xC2 <= ord(character) <= 0xF4]
+    # A capital before a quotation mark can look like one sequence ("CAFÉ™"), hardly like three; C1 controls are in no
+    # text; and the leads of accents, punctuation and emoji are rarely meant as letters before such a sign.
+    certain = len(leads) >= 3 or set(leads) <= _USUAL_LEADS or any("\x80" <= character < "\xa0" for character in text)
+    return decoded if certain else text
+
+
+# ---- markup ----------------------------------------------------------------------------------------------------------
+
+_CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)
+_DOCUMENT = re.compile(
+    r"<!doctype|<html|<head|<body|<script|<style|<\?xml|\b(?:html|xml|svg|jsx|tags?|entit(?:y|ies))\b", re.I
+)
+_BREAK = re.compile(r"<br\s*/?>", re.I)
+_INLINE = re.compile(r"<(b|i|u|em|strong|span|font|a|small|sup|sub)(?:\s[^<>]*)?>(.*?)</\1\s*>", re.I | re.DOTALL)
+_BLOCK = re.compile(r"<(p|div|li|ul|ol|h[1-6]|blockquote)(?:\s[^<>]*)?>(.*?)</\1\s*>", re.I | re.DOTALL)
+_ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});")
+
+
+def _without_markup(text: str) -> str:
+    if ("<" not in text and "&" not in text) or _DOCUMENT.search(text):
+        return text
+    pieces = _CODE.split(text)  # code stands at the odd places
+    return "".join(piece if place % 2 else _prose(piece) for place, piece in enumerate(pieces))
+
+
+def _prose(text: str) -> str:
+    text = _BREAK.sub("\n", text)
+    for pattern, shape in ((_INLINE, r"\2"), (_BLOCK, "\\2\n")):
+        before = None
+        while before != text:
+            before, text = text, pattern.sub(shape, text)
+    return _ENTITY.sub(lambda match: " " if match[0] == "&nbsp;" else html.unescape(match[0]), text)
+
+
+# ---- characters and whitespace ---------------------------------------------------------------------------------------
+
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_LINE_END = re.compile(r"\r\n?|[\x0b\x0c\x85]")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+# Joiners shape Persian, Indic scripts and emoji; between ASCII characters they are remains.
+_ZERO_WIDTH = re.compile(r"[\u200b\u2060\ufeff\u180e]|(?<=[\x21-\x7e])[\u200c\u200d]+(?=[\x21-\x7e])")
+_LINE_SPACE = re.compile(r"[ \t]+$", re.MULTILINE)
+
+
+def _without_control(text: str) -> str:
+    return _CONTROL.sub("", _LINE_END.sub("\n", _ESCAPE.sub("", text)))
+
+
+def _without_zero_width(text: str) -> str:
+    return text if text.isascii() else _ZERO_WIDTH.sub("", text)
+
+
+def _without_stray_space(text: str, blank_lines: int) -> str:
+    text = _LINE_SPACE.sub("", text).rstrip()
+    text = re.sub(r"\A\n+", "", text)  # blank lines, not the first line's indentation
+    return re.sub(rf"\n{{{blank_lines + 2},}}", "\n" * (blank_lines + 1), text)
