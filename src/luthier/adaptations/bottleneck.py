@@ -1,5 +1,4 @@
-"""Small bottleneck layers inside frozen blocks, after attention and feed-forward (Houlsby) or feed-forward only
-(Pfeiffer).
+"""Small bottleneck layers inside frozen blocks, after the feed-forward part (Pfeiffer) or attention too (Houlsby).
 
 Sources: Houlsby et al. 2019 (arXiv:1902.00751; their norms, which train there, stay frozen here); Pfeiffer et al. 2021
 (AdapterFusion, arXiv:2005.00247, appendix A). The adapters sit on the layer that writes into the residual stream,
@@ -91,7 +90,7 @@ class BottleneckAdapters(Adaptation):
         raise ModelError(
             f"bottlenecks cannot be folded into the weights: {self.activation} lies between their two layers",
             expected="an adaptation that is linear in its input, for a merged model or a phase after this one",
-            remedy="use lora, or keep the adapter beside its base: bottleneck.apply(base), then bottleneck.load(base, folder)",
+            remedy="use lora, or keep the adapter beside its base: apply it to the base, then load its folder",
         )
 
     def _shape(self) -> dict[str, Any]:

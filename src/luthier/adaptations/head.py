@@ -56,7 +56,7 @@ def _head(model: nn.Module) -> frozenset[str]:
     names = head_parameters(model)
     if not names:
         raise ModelError(
-            f"{type(plain(model)).__name__} has no head of its own to train: its output layer is tied to its embeddings",
+            f"{type(plain(model)).__name__} has no head of its own: its output layer is tied to its embeddings",
             expected="a classification head, or an output layer that is not tied",
             remedy="use lora, frozen or full for a language model",
         )

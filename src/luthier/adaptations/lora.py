@@ -1,7 +1,6 @@
 """Low-rank changes beside frozen linear layers (LoRA), through PEFT and in PEFT's own files.
 
-    W x + s B A x      s = alpha / rank, rank-stabilized: alpha / sqrt(rank)      A: [rank, in]  B: [out, rank], zero at
-    first
+    W x + s B A x    s = alpha / rank, rank-stabilized: alpha / sqrt(rank)    A [rank, in], B [out, rank], zero at first
 
 Source: Hu et al. 2022 (arXiv:2106.09685, section 4.1); rank-stabilized: Kalajdzievski 2023 (arXiv:2312.03732). The
 usual rate, 2e-4, is that of QLoRA (Dettmers et al. 2023, arXiv:2305.14314, table 9). Adapters are float32 over a base
@@ -54,7 +53,7 @@ class Lora(Adaptation):
 
     @property
     def effective_alpha(self) -> float:
-        """alpha, or its default: 2 * rank; rank-stabilized 8, since there alpha is meant to stand while the rank varies."""
+        """alpha or its default; rank-stabilized a constant, for there the scale is meant to fall with the rank."""
         if self.alpha is not None:
             return self.alpha
         return 8.0 if self.rank_stabilized else 2.0 * self.rank
@@ -142,9 +141,11 @@ class Lora(Adaptation):
         about 1e-6 from the adapter's, over bfloat16 weights by about 1e-2, since W itself holds no more than 8 bits.
         """
         plain: nn.Module = model.merge_and_unload()  # type: ignore[operator]
+        if hasattr(plain, "peft_config"):
+            del plain.peft_config  # PEFT leaves it behind, and everyone would take the model for an adapted one
         return plain
 
-    def _targets(self, model: nn.Module) -> list[str]:
+    def _targets(self, model: Any) -> list[str]:
         """What PEFT is to match: ends of names where those mean the same modules in all layers, else whole names."""
         from ..models.groups import classification_head
         from ..models.linears import is_linear
@@ -216,7 +217,8 @@ def _modules_of(model: nn.Module, parameters: list[str]) -> list[str]:
 
 
 def _refuse_tied(model: nn.Module) -> None:
-    output, table = model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[operator]
+    inner: Any = model
+    output, table = inner.get_output_embeddings(), inner.get_input_embeddings()
     if output.weight is table.weight:
         raise ModelError(
             "the output layer is a target and is tied to the embeddings: merging would change both",

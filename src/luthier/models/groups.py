@@ -38,7 +38,7 @@ def depths(model: nn.Module) -> dict[str, int]:
     from .heads import embedding_parameters, layers
 
     prefixes = [f"{name}." for name, _ in layers(model)]
-    found: dict[str, int] = {name: 0 for name in embedding_parameters(model)}
+    found: dict[str, int] = dict.fromkeys(embedding_parameters(model), 0)
     for name, _ in model.named_parameters():
         block = next(
             (number for number, prefix in enumerate(prefixes, 1) if name.startswith(prefix)), len(prefixes) + 1

@@ -22,7 +22,7 @@ FILE = "trained.safetensors"
 
 
 def write_weights(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Writes `tensors` to `trained.safetensors` in `folder`; `about` is kept in the file, as one key, so that bytes repeat."""
+    """Writes `trained.safetensors` in `folder`; `about` is kept in the file under one key, so that bytes repeat."""
     write_tensors(folder / FILE, tensors, {"luthier": json.dumps(about, sort_keys=True)})
 
 
