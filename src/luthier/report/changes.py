@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 __all__ = ["Change", "Flow", "difference", "examples", "flow"]
 
 SHOWN = 3  # examples of each reason
-REASONS = 24  # reasons with examples, of all steps together
+REASONS = 12  # reasons with examples, of each step
 LONGEST = 1200  # characters of one text that are compared and shown
 
 _PIECES = re.compile(r"\s+|\w+|[^\w\s]")
@@ -57,30 +57,35 @@ def flow(summary: Mapping[str, Any]) -> list[Flow]:
 
 @dataclass(frozen=True)
 class Change:
-    """One line of the ledger, ready to be shown. `body` is escaped text with what differs marked."""
+    """One line of the ledger, ready to be shown. `body` is escaped text with what differs marked.
 
-    step: str
-    action: str
-    reason: str
+    A ledger's reason is a kind, or a kind and its details after a colon.
+    """
+
     place: str
+    detail: str
     of: str | None
     body: Markup
 
 
 def examples(ledger: Path) -> dict[tuple[str, str, str], list[Change]]:
-    """The first lines of the ledger for each (step, action, reason); empty without a ledger."""
+    """The first lines of the ledger for each (step, action, kind of reason); empty without a ledger."""
     if not ledger.exists():
         return {}
     import pyarrow.parquet as pq
 
     keys = pq.read_table(ledger, columns=["step", "action", "reason"]).to_pylist()
     wanted: dict[tuple[str, str, str], list[int]] = {}
+    reasons: Counter[str] = Counter()
     for index, entry in enumerate(keys):
-        key = (str(entry["step"]), str(entry["action"]), str(entry["reason"]))
-        if key in wanted or len(wanted) < REASONS:
-            places = wanted.setdefault(key, [])
-            if len(places) < SHOWN:
-                places.append(index)
+        key = (str(entry["step"]), str(entry["action"]), str(entry["reason"]).partition(": ")[0])
+        if key not in wanted:
+            if reasons[key[0]] == REASONS:
+                continue
+            reasons[key[0]] += 1
+        places = wanted.setdefault(key, [])
+        if len(places) < SHOWN:
+            places.append(index)
     chosen = {index for places in wanted.values() for index in places}
     rows = dict(_rows(ledger, chosen))
     return {key: [_change(rows[index]) for index in places] for key, places in wanted.items()}
@@ -91,7 +96,8 @@ def _rows(ledger: Path, chosen: set[int]) -> Iterator[tuple[int, dict[str, Any]]
     import pyarrow.parquet as pq
 
     first = 0
-    for batch in pq.ParquetFile(ledger).iter_batches(batch_size=4096):
+    columns = ["split", "action", "file", "row", "reason", "of", "before", "after"]
+    for batch in pq.ParquetFile(ledger).iter_batches(batch_size=4096, columns=columns):
         here = sorted(index for index in chosen if first <= index < first + batch.num_rows)
         if here:
             yield from zip(here, batch.take([index - first for index in here]).to_pylist(), strict=True)
@@ -99,37 +105,14 @@ def _rows(ledger: Path, chosen: set[int]) -> Iterator[tuple[int, dict[str, Any]]
 
 
 def _change(entry: Mapping[str, Any]) -> Change:
-    before, after = _text(entry.get("before")), _text(entry.get("after"))
+    before, after = str(entry["before"] or ""), str(entry["after"] or "")
     if entry["action"] == "changed" and before and after:
         body = difference(before, after)
     else:
         body = escape(_shortened(before or after))
     place = f"{Path(str(entry['file'])).name}, row {entry['row']} ({entry['split']})"
     of = str(entry["of"]) if entry.get("of") else None
-    return Change(str(entry["step"]), str(entry["action"]), str(entry["reason"]), place, of, body)
-
-
-def _text(value: Any) -> str:
-    """A ledger's text as a reader wants it: an example's JSON as its turns or parts, anything else as it is."""
-    if not value:
-        return ""
-    text = str(value)
-    if not text.startswith("{"):
-        return text
-    try:
-        parts = json.loads(text)
-    except ValueError:
-        return text
-    parts = parts.get("parts", parts) if isinstance(parts, dict) else parts
-    if not isinstance(parts, dict):
-        return text
-    lines = []
-    for name, part in parts.items():
-        if isinstance(part, list) and all(isinstance(turn, dict) and "content" in turn for turn in part):
-            lines.extend(f"{turn.get('role', name)}: {turn['content']}" for turn in part)
-        else:
-            lines.append(f"{name}: {part}")
-    return "\n".join(lines)
+    return Change(place, str(entry["reason"]).partition(": ")[2], of, body)
 
 
 def _shortened(text: str) -> str:

@@ -91,13 +91,19 @@ class Compared:
 
     @property
     def notes(self) -> list[str]:
-        """Each note once, in order, with the subjects it belongs to where it is not everybody's."""
+        """Notes on the measured models, each once, with the subjects where it is not about all of them."""
         notes: dict[str, list[str]] = {}
-        for name, finding in self.subjects.items():
+        measured = {name: finding for name, finding in self.subjects.items() if name != "change"}
+        for name, finding in measured.items():
             if finding.note:
                 notes.setdefault(finding.note, []).append(name)
-        everybody = len(self.subjects)
-        return [note if len(who) == everybody else f"{', '.join(who)}: {note}" for note, who in notes.items()]
+        return [note if len(who) == len(measured) else f"{', '.join(who)}: {note}" for note, who in notes.items()]
+
+    @property
+    def test_note(self) -> str | None:
+        """How the change was tested."""
+        change = self.subjects.get("change")
+        return change.note if change else None
 
 
 def judgement_words(judgement: Judgement) -> str:

@@ -55,7 +55,7 @@ def intervals(marks: Sequence[Mark], zero: bool = False) -> Markup:
         ends.append(0.0)
     low, high = min(ends), max(ends)
     spare = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
-    if 0 <= low and high <= 1:  # a share never leaves 0 to 1, so its axis does not either
+    if low >= 0 and high <= 1:  # a share never leaves 0 to 1, so its axis does not either
         low, high = max(0.0, low - spare), min(1.0, high + spare)
     else:
         low, high = low - spare, high + spare
@@ -67,7 +67,7 @@ def intervals(marks: Sequence[Mark], zero: bool = False) -> Markup:
         parts.append(_line(at(0), 0, at(0), height - 17, "zero"))
     for index, mark in enumerate(finite):
         parts.append(_mark(mark, at, 8 + step * index))
-    for value in ticks(low, high, 3):
+    for value in next((few for few in (ticks(low, high, 3), ticks(low, high, 5)) if len(few) > 1), [low, high]):
         parts.append(_line(at(value), height - 17, at(value), height - 14, "axis"))
         anchor = "start" if at(value) < 20 else "end" if at(value) > width - 20 else "middle"
         parts.append(_text(at(value), height - 3, f"{value:.6g}", anchor))
@@ -80,7 +80,9 @@ def _mark(mark: Mark, at: Callable[[float], float], y: float) -> Markup:
     if mark.low is not None and mark.high is not None and math.isfinite(mark.low) and math.isfinite(mark.high):
         parts.append(_line(at(mark.low), y, at(mark.high), y, f"whisker {mark.kind}"))
         parts.extend(_line(at(end), y - 3, at(end), y + 3, f"whisker {mark.kind}") for end in (mark.low, mark.high))
-    parts.append(Markup('<circle class="dot {}" cx="{}" cy="{}" r="4.5"/>').format(mark.kind, _f(at(mark.value)), _f(y)))
+    parts.append(
+        Markup('<circle class="dot {}" cx="{}" cy="{}" r="4.5"/>').format(mark.kind, _f(at(mark.value)), _f(y))
+    )
     return Markup("").join(parts)
 
 
@@ -88,7 +90,7 @@ def chart(
     series: Sequence[Series],
     *,
     title: str,
-    width: float = 900,
+    width: float = 1000,
     height: float = 280,
     legend: bool = True,
     kind: Literal["", "wide", "narrow"] = "",
@@ -196,7 +198,9 @@ def heat(classes: Sequence[str], matrix: Sequence[Sequence[float]], largest: int
     cell = 26.0 if size <= 12 else 18.0 if labelled else max(5.0, 520 / size)
     margin = 10 + min(6.5 * max(len(name) for name in classes), 150) if labelled else 4.0
     side = margin + cell * size
-    parts = [Markup('<rect class="field" x="{0}" y="{0}" width="{1}" height="{1}"/>').format(_f(margin), _f(cell * size))]
+    parts = [
+        Markup('<rect class="field" x="{0}" y="{0}" width="{1}" height="{1}"/>').format(_f(margin), _f(cell * size))
+    ]
     for i, row in enumerate(matrix):
         total = sum(row) or 1
         for j, value in enumerate(row):
@@ -205,7 +209,9 @@ def heat(classes: Sequence[str], matrix: Sequence[Sequence[float]], largest: int
                 kind = "right" if i == j else "wrong"
                 parts.append(
                     Markup(f'<rect class="{kind}" {spot} fill-opacity="{0.15 + 0.85 * value / total:.2f}">')
-                    + Markup("<title>wanted {}, given {}: {}</title></rect>").format(classes[i], classes[j], count(value))
+                    + Markup("<title>wanted {}, given {}: {}</title></rect>").format(
+                        classes[i], classes[j], count(value)
+                    )
                 )
     for i, name in enumerate(classes if labelled else ()):
         middle = margin + (i + 0.5) * cell

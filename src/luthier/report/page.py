@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,14 @@ def write_report(folder: Path) -> Path:
     record = read_record(folder)
     template = _environment().get_template("report.html.j2")
     path = record.folder / "report.html"
-    write_atomic(path, template.render(_view(record)))
+    write_atomic(path, template.render(_view(record)).encode("utf-8", "replace"))  # data may hold half a surrogate pair
     return path
 
 
 def _environment() -> Environment:
-    environment = Environment(loader=PackageLoader("luthier.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("luthier.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     for name in ("count", "number", "signed", "interval", "probability", "seconds", "size"):
         environment.filters[name] = getattr(words, name)
     environment.globals.update(apart=words.apart, interval=words.interval)
@@ -65,12 +68,19 @@ def _view(record: Record) -> dict[str, Any]:
         "name": record.name,
         "about": record.recipe.get("about"),
         "verdict": headline(record),
-        "state": "unfinished" if not record.measured else "fails" if failed else "holds" if record.verdicts else "plain",
+        "state": "unfinished"
+        if not record.measured
+        else "fails"
+        if failed
+        else "holds"
+        if record.verdicts
+        else "plain",
         "warnings": record.warnings,
-        "checks": _checks(rows),
+        "checks": _checks(rows, repeated=bool(record.seeds)),
         "exported": [finding for row in rows for finding in row.others],
         "verdicts": record.verdicts,
         "seeds": record.seeds,
+        "unit": "seeds" if record.seeds else "items",
         "seed_rows": _seed_rows(record),
         "curves": [curve for curve in map(_curve, record.curves) if curve],
         **_preparation(record),
@@ -91,16 +101,29 @@ def _view(record: Record) -> dict[str, Any]:
     }
 
 
-def _checks(rows: Sequence[Compared]) -> list[dict[str, Any]]:
-    """The comparison table by check: its rows, the rows of groups (folded), and the notes."""
+def _checks(rows: Sequence[Compared], repeated: bool) -> list[dict[str, Any]]:
+    """The comparison table by check: rows, rows of groups (folded), notes of several rows once, and folded notes.
+
+    Folded are the notes on tests, and with `repeated` all notes: there they list the values of every seed.
+    """
     known = names("checks")
     checks: dict[str, dict[str, Any]] = {}
     for row in rows:
         if row.base is None and row.tuned is None and "change" not in row.subjects:
             continue
         about = summary("checks", row.check) if row.check in known else ""
-        check = checks.setdefault(row.check, {"name": row.check, "about": about, "rows": [], "groups": []})
+        empty = {"name": row.check, "about": about, "rows": [], "groups": [], "notes": [], "folded": []}
+        check = checks.setdefault(row.check, empty)
         check["groups" if row.group else "rows"].append(_row(row))
+        if row.group is None:
+            folded = [*(row.notes if repeated else ()), *([row.test_note] if row.test_note else ())]
+            check["folded"].extend(f"{row.metric}: {note}" for note in folded)
+    for check in checks.values():
+        shown = [*check["rows"], *check["groups"]]
+        counted = Counter(note for row in shown for note in row["notes"])
+        check["notes"] = [] if repeated else [note for note, count in counted.items() if count > 1]
+        for row in shown:
+            row["notes"] = [] if repeated else [note for note in row["notes"] if counted[note] == 1]
     return list(checks.values())
 
 
