@@ -45,12 +45,15 @@ WORKS = {
 PRICES = ("15-25", "30-45", "45-60", "70-95", "110-150", "180-240", "300-380")
 """Euros, from the cheapest class to the dearest."""
 CLASSES = {
-    "strings": 0, "corks": 0, "nut": 1, "slide": 1, "cleaning": 1, "tuners": 1, "rehair": 2, "bridge": 2, "soundpost": 1,
-    "pegs": 2, "keys": 2, "dent": 2, "valves": 3, "frets": 3, "pads": 3, "crack": 4, "overhaul": 4,
-}  # fmt: skip
+    **dict.fromkeys(("strings", "corks"), 0),
+    **dict.fromkeys(("nut", "slide", "cleaning", "tuners", "soundpost"), 1),
+    **dict.fromkeys(("rehair", "bridge", "pegs", "keys", "dent"), 2),
+    **dict.fromkeys(("valves", "frets", "pads"), 3),
+    **dict.fromkeys(("crack", "overhaul"), 4),
+}
 """The price class of each work on an instrument of usual size, without a rush."""
 DAYS = (1, 3, 4, 6, 10)
-"""Working days by the work's own class; a rush takes half (rounded up), a customer with time waits twice that."""
+"""Working days by the work's own class; a rush takes half (rounded up), a customer with time waits twice."""
 REFUSED = ("piano", "harp", "organ", "drum")
 """What the shop sends on to others."""
 

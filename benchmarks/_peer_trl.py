@@ -1,0 +1,69 @@
+"""The peer's side of the LoRA benchmark: TRL's SFTTrainer with PEFT, in a process of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks._workload import RANK, Clock, examples, worker
+
+
+def run(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """settings: model (a folder), rows, batch (rows a step), alike (bf16 weights, no recomputation) or not."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    rows, batch = examples(settings["rows"]), settings["batch"]
+    data = Dataset.from_list(
+        [
+            {
+                "input_ids": list(row.ids),
+                "labels": [-100] * (len(row.ids) - row.learned) + list(row.ids[-row.learned :]),
+            }
+            for row in rows
+        ]
+    )
+    clock = Clock()
+
+    class Mark(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            clock.step()
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "loss" in (logs or {}):
+                clock.losses.append(logs["loss"])
+
+    # Beyond its defaults, the peer is only spared what is no training, and held to the order of the rows.
+    given: dict[str, Any] = {"per_device_train_batch_size": batch}
+    if settings["alike"]:
+        given |= {"model_init_kwargs": {"dtype": "bfloat16"}, "gradient_checkpointing": False}
+    config = SFTConfig(
+        output_dir=tempfile.mkdtemp(),
+        num_train_epochs=1,
+        train_sampling_strategy="sequential",
+        report_to="none",
+        save_strategy="no",
+        logging_steps=1,
+        disable_tqdm=True,
+        use_cpu=True,
+        **given,
+    )
+    adapters = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+    trainer = SFTTrainer(settings["model"], args=config, train_dataset=data, peft_config=adapters, callbacks=[Mark()])
+    frozen = {name: value for name, value in trainer.model.named_parameters() if "lora_" not in name}
+    body = sum(value.numel() for name, value in frozen.items() if "embed" not in name)
+    # What the trainer made of the rows is what we gave it: order, length, and what is learned.
+    first = next(iter(trainer.get_train_dataloader()))
+    assert first["input_ids"].shape[1] == max(len(row.ids) for row in rows[:batch])
+    assert int((first["labels"] != -100).sum()) == sum(row.learned for row in rows[:batch])
+    trainer.train()
+    dtype = "autocast" if next(iter(frozen.values())).dtype == torch.float32 else "bfloat16"
+    return clock.result(rows[batch:], body, dtype)
+
+
+if __name__ == "__main__":
+    worker(run)

@@ -1,0 +1,139 @@
+"""What both sides of the LoRA benchmark get: a 135M Llama shape, examples of instruction-like lengths, a clock."""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "HIDDEN",
+    "RANK",
+    "VOCABULARY",
+    "WARM",
+    "Clock",
+    "Example",
+    "ceiling",
+    "examples",
+    "work",
+    "worker",
+    "write_model",
+]
+
+VOCABULARY, HIDDEN, LAYERS = 49_152, 576, 30
+RANK = 16
+WARM = 8
+"""Rows of the first step, which neither side's clock counts."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One encoded row: ids, and how many of them, at the end, are learned."""
+
+    ids: tuple[int, ...]
+    learned: int
+
+
+def examples(count: int, seed: int = 7) -> list[Example]:
+    """Rows with a mean of 135 tokens, log-normal as instructions are, 60 % of each learned."""
+    draw = random.Random(seed)
+    lengths = [min(400, max(24, round(draw.lognormvariate(4.75, 0.55)))) for _ in range(count)]
+    # The mean is made exact, so that a short run measures the same work a row as a long one.
+    scale = 135 * count / sum(lengths)
+    lengths = [max(16, round(length * scale)) for length in lengths]
+    return [Example(tuple(draw.randrange(10, VOCABULARY) for _ in range(n)), round(0.6 * n)) for n in lengths]
+
+
+def write_model(folder: Path) -> None:
+    """The model with random weights in bf16 and a small tokenizer, as a hub's folder holds them."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        intermediate_size=1536,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    words = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    fast.save_pretrained(folder)
+
+
+def work(body: int, tokens: int, learned: int) -> float:
+    """Floating-point operations that LoRA training of these tokens needs: forward, and backward to the inputs only.
+
+    4 a body parameter and token, 4 an entry of the output layer and learned token; the adapters' own are left out.
+    """
+    return 4.0 * body * tokens + 4.0 * VOCABULARY * HIDDEN * learned
+
+
+def ceiling(sizes: tuple[int, ...] = (1024, 2048, 4096), repeats: int = 3) -> float:
+    """The best rate (operations a second) of a square bf16 product on this machine."""
+    import torch
+
+    best = 0.0
+    for size in sizes:
+        left, right = (torch.randn(size, size).to(torch.bfloat16) for _ in range(2))
+        torch.mm(left, right)
+        for _ in range(repeats):
+            began = time.perf_counter()
+            torch.mm(left, right)
+            best = max(best, 2.0 * size**3 / (time.perf_counter() - began))
+    return best
+
+
+class Clock:
+    """Marks the end of each step; the first step is warm-up."""
+
+    def __init__(self) -> None:
+        self.marks: list[float] = []
+        self.losses: list[float] = []
+
+    def step(self, loss: float | None = None) -> None:
+        self.marks.append(time.perf_counter())
+        if loss is not None:
+            self.losses.append(loss)
+
+    def result(self, timed: list[Example], body: int, dtype: str) -> dict[str, Any]:
+        """Rate and memory, `timed` being the rows after the first step. Errors: ValueError under two steps."""
+        if len(self.marks) < 2:
+            raise ValueError(f"{len(self.marks)} steps were made; the first is warm-up, so at least 2 are needed")
+        seconds = self.marks[-1] - self.marks[0]
+        tokens, learned = sum(len(row.ids) for row in timed), sum(row.learned for row in timed)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {
+            "tokens_per_s": tokens / seconds,
+            # Linux counts in KiB, macOS in bytes.
+            "peak_gb": peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9,
+            "operations_per_s": work(body, tokens, learned) / seconds,
+            "first_loss": self.losses[0],
+            "steps": len(self.marks),
+            "dtype": dtype,
+        }
+
+
+def worker(run: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+    """The body of a side's process: settings as JSON in the first argument, the result into the file they name."""
+    settings = json.loads(sys.argv[1])
+    Path(settings["into"]).write_text(json.dumps(run(settings)), encoding="utf-8")

@@ -1,0 +1,122 @@
+"""The benchmark's arithmetic, its workload, its exit status, and the page that is written from its rows."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks import _workload, record, sft_lora
+from benchmarks._ours import steps_of
+from benchmarks.record import Measured
+
+
+def test_rows_have_the_promised_lengths() -> None:
+    rows = _workload.examples(96)
+    lengths = [len(row.ids) for row in rows]
+    assert sum(lengths) / 96 == pytest.approx(135, abs=1)
+    assert sum(row.learned for row in rows) / sum(lengths) == pytest.approx(0.6, abs=0.005)
+    assert max(lengths) > 2 * 135 > 135 > min(lengths)
+    assert all(10 <= token < _workload.VOCABULARY for row in rows for token in row.ids)
+    assert _workload.examples(96) == rows
+
+
+def test_our_steps_hold_every_row_once_in_order_and_within_the_budget() -> None:
+    rows = _workload.examples(40)
+    steps = steps_of(rows, 1024)
+    assert [position for step in steps for position in step] == list(range(40))
+    assert len(steps[0]) == _workload.WARM
+    assert all(sum(len(rows[position].ids) for position in step) <= 1024 for step in steps[1:])
+    assert len(steps) > 3
+
+
+def test_operations_worked_out_by_hand() -> None:
+    # 4 * 10 * 3 for the body, 4 * 49152 * 576 * 2 for two learned tokens.
+    assert _workload.work(10, 3, 2) == 120 + 226_492_416
+
+
+def test_the_clock_leaves_the_first_step_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([100.0, 102.0, 106.0])
+    monkeypatch.setattr(_workload.time, "perf_counter", lambda: next(times))
+    clock = _workload.Clock()
+    for loss in (3.0, 2.0, 1.0):
+        clock.step(loss)
+    found = clock.result([_workload.Example((1,) * 30, 10), _workload.Example((1,) * 60, 20)], 10, "float32")
+    assert found["tokens_per_s"] == 90 / 6
+    assert found["operations_per_s"] == _workload.work(10, 90, 30) / 6
+    assert found["first_loss"] == 3.0
+
+
+def test_one_step_is_no_measurement() -> None:
+    clock = _workload.Clock()
+    clock.step(1.0)
+    with pytest.raises(ValueError, match="at least 2"):
+        clock.result([], 1, "float32")
+
+
+def side(rate: float, memory: float) -> dict[str, float]:
+    return {"tokens_per_s": rate, "peak_gb": memory, "operations_per_s": rate * 1e9}
+
+
+def test_ratios_are_of_pairs_with_their_spread() -> None:
+    pairs = [
+        {"ours": side(400, 3.0), "other": side(100, 6.0)},
+        {"ours": side(300, 3.0), "other": side(150, 6.0)},
+        {"ours": side(450, 3.0), "other": side(150, 9.0)},
+    ]
+    rate, memory, share = sft_lora.rows_of("x", pairs, 1e12)
+    assert (rate.ours, rate.other, rate.value, rate.low, rate.high) == (400, 150, 3.0, 2.0, 4.0)
+    assert (memory.value, memory.low, memory.high) == (2.0, 2.0, 3.0)
+    assert (share.value, share.other, share.floor) == (0.4, 0.15, None)
+
+
+@pytest.mark.parametrize(("value", "holds"), [(1.0, True), (0.99, False), (float("nan"), False)])
+def test_a_row_holds_from_its_floor_on(value: float, holds: bool) -> None:
+    assert Measured("x", 1.0, 1.0, value, floor=1.0).holds is holds
+    assert Measured("x", 1.0, 1.0, value).holds
+
+
+def test_the_exit_status_and_the_file_tell_what_fell_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "out" / "b.json"
+    assert record.finish([Measured("fast", 2.0, 1.0, 2.0, 1.5, 2.5, 1.0)], file) == 0
+    assert record.finish([Measured("slow", 1.0, 2.0, 0.5, floor=1.0), Measured("told", 1.0, None, 1.0)], file) == 1
+    assert "falls short of its floor: slow" in capsys.readouterr().err
+    rows = json.loads(file.read_text())
+    names = ["name", "ours", "other", "value", "low", "high", "floor", "holds", "measured"]
+    assert [list(row) for row in rows] == [names, names]
+    assert [row["holds"] for row in rows] == [False, True]
+    assert rows[0]["measured"]["versions"]["torch"].startswith("2.")
+
+
+def test_the_page_is_updated_in_place(tmp_path: Path) -> None:
+    page, one, two = tmp_path / "docs" / "benchmarks.md", tmp_path / "one.json", tmp_path / "two.json"
+    record.finish([Measured("a|b: tokens/s", 1234.5, 100.0, 12.345, 12.0, 13.0, 1.0)], one)
+    record.finish([Measured("memory", 3.0, 6.0, 2.0, floor=1.0)], two)
+    assert record.main([str(one), str(two), "--into", str(page)]) == 0
+    page.write_text(page.read_text() + "\nA remark by hand.\n")
+    before = page.read_text()
+    assert before.startswith("# Benchmarks\n")
+    assert "| a\\|b: tokens/s | 1,234 | 100 | 12.35 | 12 | 13 | 1 | yes |" in before
+    assert record.main([str(one), "--into", str(page)]) == 0
+    assert page.read_text() == before
+    record.finish([Measured("a: tokens/s", 1.0, 2.0, 0.5, floor=1.0)], one)
+    record.main([str(one), "--into", str(page)])
+    after = page.read_text()
+    assert "1,234" not in after
+    assert "**no**" in after
+    assert "A remark by hand." in after
+    assert after.index("## one") < after.index("## two")
+
+
+def test_a_file_without_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="no rows"):
+        record.section("empty", [])
+
+
+def test_a_side_that_fails_shows_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sft_lora.SIDES, "ours", "benchmarks._nobody")
+    with pytest.raises(SystemExit, match="No module named benchmarks._nobody"):
+        sft_lora.measure("ours", tmp_path, rows=8, batch=8, alike=True)
