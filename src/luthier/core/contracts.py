@@ -8,6 +8,7 @@ the other way: `Scores`, one number a row, become `Finding`s. Nothing here impor
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = [
     "Batch",
     "Check",
     "CheckContext",
+    "Confusion",
     "Encoder",
     "Finding",
     "Format",
@@ -338,12 +340,21 @@ class Sample:
     answer: str
 
 
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """matrix[wanted][given]: how many rows of one class were taken for which."""
+
+    classes: tuple[str, ...]
+    matrix: tuple[tuple[int, ...], ...]
+
+
 @dataclass(frozen=True)
 class Scores:
     """What a check measured on one subject: for each metric, numbers for each row.
 
     values: metric -> [n, k] (k numbers a row: a hit; or log-probability sum and tokens; or gold and predicted class).
     clusters: [n] names that are resampled together (tales, customers), or None where rows are independent.
+    items: [n] digests of what each row asks and wants, so that another run's rows can be recognized; or empty.
     """
 
     rows: tuple[str, ...]
@@ -351,6 +362,8 @@ class Scores:
     clusters: tuple[str, ...] | None = None
     samples: tuple[Sample, ...] = ()
     note: str | None = None
+    items: tuple[str, ...] = ()
+    confusion: Confusion | None = None
 
 
 @dataclass(frozen=True)
@@ -410,18 +423,35 @@ class CheckContext:
     """Examples of a path, read and detected as the recipe's data would be."""
 
     def choose(self, examples: Sequence[Example], limit: int | None) -> Sequence[Example]:
-        """At most `limit` examples, in their order. Chosen by their ids alone: the same for every seed and every run."""
+        """At most `limit` examples, in their order; chosen by their ids alone: the same for every seed and run."""
         if limit is None or len(examples) <= limit:
             return examples
         ranked = sorted(range(len(examples)), key=lambda i: hashlib.sha256(examples[i].id.encode()).digest())
         return [examples[index] for index in sorted(ranked[:limit])]
 
-    def clusters(self, examples: Sequence[Example]) -> tuple[str, ...] | None:
-        """The group that the split goes by, facts["split_by"], for each example; None where rows are independent."""
+    def scores(
+        self,
+        examples: Sequence[Example],
+        values: Mapping[str, Floats],
+        *,
+        samples: tuple[Sample, ...] = (),
+        note: str | None = None,
+        confusion: Confusion | None = None,
+    ) -> Scores:
+        """Scores of these examples: their ids and contents, clustered by the group that the split goes by, if any."""
         group = self.facts.get("split_by")
-        if not group or any(group not in example.groups for example in examples):
-            return None
-        return tuple(example.groups[group] for example in examples)
+        clusters = None
+        if group and all(group in example.groups for example in examples):
+            clusters = tuple(example.groups[group] for example in examples)
+        rows = tuple(example.id for example in examples)
+        return Scores(rows, values, clusters, samples, note, tuple(map(_content, examples)), confusion)
+
+
+def _content(example: Example) -> str:
+    """A digest of what the example asks and wants; where it lies and what prepared it do not count."""
+    plain = example.to_json()
+    content = json.dumps([plain["parts"], plain["target"]], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 class Check(Component):
@@ -442,4 +472,3 @@ class Check(Component):
 
     def measures(self, facts: Mapping[str, Any]) -> Sequence[Measure]:
         raise NotImplementedError(type(self).__name__)
-

@@ -89,7 +89,8 @@ def resampling_of(scores: Mapping[str, Scores], check: str, seed: int, resamples
 def level(scores: Mapping[str, Scores], subject: str, measure: Measure, check: str, resampling: Resampling) -> Finding:
     """One subject's value of a measure with its interval, or undefined with the reason."""
     own = scores[subject]
-    notes = [own.note] if own.note else []
+    # What holds for all of a check's numbers is said once, not for every class.
+    notes = [own.note] if own.note and measure.group is None else []
     value, low, high = math.nan, None, None
     if not own.rows:
         notes.append("undefined: no rows to measure")
@@ -97,7 +98,7 @@ def level(scores: Mapping[str, Scores], subject: str, measure: Measure, check: s
         values = own.values[measure.source or measure.name]
         if measure.against:
             values = _beside(values, scores[measure.against].values[measure.source or measure.name])
-        value = float(measure.aggregate(values))
+        value = resampling.value(measure.aggregate, values)
         if math.isnan(value):
             notes.append("undefined on these rows")
         elif not measure.interval:

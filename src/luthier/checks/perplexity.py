@@ -1,0 +1,65 @@
+"""How well the model predicts held-out text: perplexity, and bits a byte.
+
+Perplexity is exp of the mean negative log-probability (nats) of the supervised tokens; bits a byte divides the same sum
+by the UTF-8 bytes of the supervised text, so that models with other tokenizers can be compared. Lower is better.
+Source: Jelinek et al. 1977; bits a byte as in Gao et al. 2020 (arXiv:2101.00027), section 3.1.
+Errors: a DataError where no item has anything to predict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from ..core.contracts import Check, CheckContext, Measure, Scores, Subject
+from ..core.errors import DataError
+from ..core.example import Example
+from ..functional.statistics import OfSums
+
+__all__ = ["Perplexity"]
+
+
+class Perplexity(Check):
+    """The log-probability of what training would supervise, summed over all items and divided by its tokens."""
+
+    example: ClassVar[Mapping[str, Any]] = {"limit": 500}
+    tasks: ClassVar[frozenset[str]] = frozenset({"causal_lm"})
+    limit: int | None = Field(None, gt=0, description="at most so many items, chosen by their ids")
+
+    def examples(self, test: Sequence[Example], context: CheckContext) -> Sequence[Example]:
+        return context.choose(test, self.limit)
+
+    def measure(self, subject: Subject, examples: Sequence[Example], context: CheckContext) -> Scores:
+        sums, tokens = subject.logps(examples)
+        kept = np.flatnonzero(tokens > 0).tolist()
+        if not kept:
+            raise DataError(
+                f"none of the {len(examples)} items has anything to predict",
+                expected="test items with text, or with a turn that is learned",
+                remedy="set data.test, and see with `luthier plan` what of it is learned",
+            )
+        chosen = [examples[index] for index in kept]
+        lengths = np.array([_bytes(example) for example in chosen])
+        numbers = np.stack([sums[kept], tokens[kept], lengths], axis=1).astype(np.float64)
+        without = len(examples) - len(kept)
+        note = subject.about + (f"; {without} items without anything to predict" if without else "")
+        return context.scores(chosen, {"log_probability": numbers}, note=note)
+
+    def measures(self, facts: Mapping[str, Any]) -> Sequence[Measure]:
+        perplexity = OfSums(lambda sums, rows: np.exp(-sums[:, 0] / sums[:, 1]))
+        bits = OfSums(lambda sums, rows: -sums[:, 0] / (np.log(2) * sums[:, 2]))
+        return [
+            Measure("perplexity", "lower", perplexity, source="log_probability"),
+            Measure("bits_per_byte", "lower", bits, source="log_probability"),
+        ]
+
+
+def _bytes(example: Example) -> int:
+    """UTF-8 bytes of what is supervised: the text, or the trained turns."""
+    turns = example.parts.get("messages")
+    if isinstance(turns, tuple):
+        return sum(len(turn.content.encode()) for turn in turns if turn.trained)
+    return len(example.text().encode())

@@ -1,0 +1,159 @@
+"""A model under measurement: what checks ask of base, tuned, merged and reloaded alike.
+
+Rows are sorted by length into packed micro-batches; results come back in the order of the examples. The model is in
+eval mode and without gradients meanwhile, and afterwards every module is in the mode it was in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..core.contracts import Floats, Ints, Objective, Row
+from ..core.errors import DataError
+from ..core.example import Example
+from ..core.recipe import Decoding
+from ..data.encode import Encoding
+from ..data.stream import micro_batches
+from ..functional.packing import pack
+from ..models.generate import generate
+
+if TYPE_CHECKING:
+    from ..models.roles import Role
+
+__all__ = ["ModelSubject", "item_seed"]
+
+
+@dataclass(frozen=True)
+class ModelSubject:
+    """A role with the encoding, objective and decoding it is measured by (contracts.Subject).
+
+    micro_tokens: tokens in one forward pass. seed: of the draws where decoding has a temperature.
+    remark: what a reader must know of this subject, such as that only its head was trained.
+    """
+
+    name: str
+    role: Role
+    encoding: Encoding
+    objective: Objective
+    decoding: Decoding
+    seed: int
+    micro_tokens: int = 4096
+    remark: str | None = None
+
+    @property
+    def about(self) -> str:
+        """dtype of most weights, device, and how batches are made; decoding for a model that answers."""
+        sizes: Counter[tuple[str, str]] = Counter()
+        for parameter in self.role.model.parameters():
+            sizes[str(parameter.dtype).removeprefix("torch."), parameter.device.type] += parameter.numel()
+        (dtype, device), _ = sizes.most_common(1)[0]
+        way = "packed" if self.role.packed else "padded"
+        parts = [self.remark] if self.remark else []
+        parts.append(f"{dtype} on {device}, {way} to {self.micro_tokens} tokens")
+        if self.objective.task == "causal_lm":
+            chosen = self.decoding
+            kind = f"temperature {chosen.temperature:g}, top_p {chosen.top_p:g}" if chosen.temperature else "greedy"
+            parts.append(f"{kind}, at most {chosen.max_new_tokens} new tokens")
+        return "; ".join(parts)
+
+    def logps(self, examples: Sequence[Example]) -> tuple[Floats, Ints]:
+        tokens = self.token_logps(examples)
+        sums = np.array([values.sum() for values in tokens], dtype=np.float64)
+        return sums, np.array([len(values) for values in tokens], dtype=np.int64)
+
+    def token_logps(self, examples: Sequence[Example]) -> list[Floats]:
+        rows, owners = self._encoded(examples)
+        of_row: list[Floats] = [np.zeros(0)] * len(rows)
+        with self._measuring():
+            for chosen in self._micro_batches(rows):
+                batch = pack([rows[index] for index in chosen]).to(self._device)
+                values = self.role.logps(batch).double().cpu().numpy()
+                ends = np.cumsum([int(rows[index].supervised.sum()) for index in chosen])
+                for index, part in zip(chosen, np.split(values, ends[:-1]), strict=True):
+                    of_row[index] = part
+        found: list[list[Floats]] = [[] for _ in examples]
+        for owner, part in zip(owners, of_row, strict=True):
+            found[owner].append(part)
+        return [np.concatenate(parts) if parts else np.zeros(0) for parts in found]
+
+    def generate(self, examples: Sequence[Example]) -> list[str]:
+        if not self.encoding.stop:
+            raise DataError(
+                "nothing tells this model's answers where to end: its tokenizer has no end token",
+                expected="a tokenizer with eos_token, or a chat template that closes turns",
+                remedy="set eos_token in the model's tokenizer_config.json",
+            )
+        answers = generate(
+            self.role.model,
+            [self.encoding.prompt(example) for example in examples],
+            stop=self.encoding.stop,
+            pad=self.role.pad,
+            max_new_tokens=self.decoding.max_new_tokens,
+            temperature=self.decoding.temperature,
+            top_p=self.decoding.top_p,
+            seeds=[item_seed(self.seed, example.id) for example in examples],
+        )
+        return [str(self.encoding.tokenizer.decode(answer, skip_special_tokens=True)) for answer in answers]
+
+    def classify(self, examples: Sequence[Example]) -> Floats:
+        rows, owners = self._encoded(examples)
+        if owners != list(range(len(examples))):
+            lost = sorted(set(range(len(examples))) - set(owners))
+            raise DataError(
+                f"{len(lost)} of {len(examples)} items could not be encoded, the first is '{examples[lost[0]].id}'",
+                where=str(examples[lost[0]].origin),
+                expected="one encoded text for each item",
+                remedy="raise max_length, or set overlong to trim_prompt",
+            )
+        found = np.zeros((len(rows), len(self.encoding.facts["classes"])))
+        with self._measuring():
+            for chosen in self._micro_batches(rows):
+                logits = self.role.class_logits(pack([rows[index] for index in chosen]).to(self._device)).double()
+                several = bool(self.encoding.facts["multi_label"])
+                logps = torch.nn.functional.logsigmoid(logits) if several else logits.log_softmax(-1)
+                found[chosen] = logps.cpu().numpy()
+        return found
+
+    def _encoded(self, examples: Sequence[Example]) -> tuple[list[Row], list[int]]:
+        """All rows, and for each the number of the example it is of."""
+        rows: list[Row] = []
+        owners: list[int] = []
+        for number, example in enumerate(examples):
+            encoded = self.objective.encode(example, self.encoding)
+            rows.extend(encoded)
+            owners.extend([number] * len(encoded))
+        return rows, owners
+
+    def _micro_batches(self, rows: Sequence[Row]) -> list[list[int]]:
+        """Indices of rows, longest first, so that memory runs out at once or never."""
+        lengths = [len(row.ids) for row in rows]
+        order = sorted(range(len(rows)), key=lambda index: (-lengths[index], index))
+        return micro_batches(order, lengths, self.micro_tokens)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.role.model.parameters()).device
+
+    @contextmanager
+    def _measuring(self) -> Iterator[None]:
+        training = [module for module in self.role.model.modules() if module.training]
+        self.role.model.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            for module in training:
+                module.training = True
+
+
+def item_seed(seed: int, row: str) -> int:
+    """The seed of one item's draws: neither its place nor the other items change it. 0 to 2**63 - 1."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{row}".encode()).digest()[:8], "big") >> 1
