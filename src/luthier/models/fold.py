@@ -27,6 +27,7 @@ def fold_adapter(model: Any, folder: Path) -> tuple[Any, frozenset[str]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             config = PeftConfig.from_pretrained(str(folder))
+            config.inference_mode = False  # otherwise nothing is trainable, and the adapter's keys cannot be told
             adapted = get_peft_model(model, config)
             given = load_file(file)
             outcome = set_peft_model_state_dict(adapted, given)

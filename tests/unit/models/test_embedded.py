@@ -15,7 +15,7 @@ from luthier.models import embedded as models_embedded
 from luthier.models.embedded import embedded_folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data").mkdir()
     for name in ("repair-shop.jsonl", "tales.jsonl.xz", "general.txt", "README.md", ".hidden.txt"):

@@ -89,7 +89,9 @@ def test_parts_of_a_model_under_peft(kind: str) -> None:
     assert not any("original_module" in name for name in found)
     plainly = {name.removeprefix("base_model.model.").replace("modules_to_save.default.", "") for name in found}
     assert plainly == under(build(kind), head)
-    assert {n.removeprefix("base_model.model.") for n in embedding_parameters(wrapped)} == under(build(kind), embeddings)
+    assert {n.removeprefix("base_model.model.") for n in embedding_parameters(wrapped)} == under(
+        build(kind), embeddings
+    )
 
 
 def test_a_model_without_blocks_is_refused() -> None:

@@ -1,0 +1,188 @@
+"""Generation equals transformers' own, stops where it should, and draws by item, whatever the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from conftest import make_bert, make_llama
+
+from luthier.core.errors import ModelError
+from luthier.models.generate import generate, next_tokens
+
+LENGTHS = (5, 17, 3, 40, 1, 17)
+
+
+def lively_llama(**changes: object) -> Any:
+    """Random weights large enough that greedy text varies."""
+    return make_llama(initializer_range=0.6, tie_word_embeddings=False, **changes)
+
+
+def lively_gpt2() -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=400, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.4,
+        bos_token_id=None, eos_token_id=None, tie_word_embeddings=False,
+    )  # fmt: skip
+    return GPT2LMHeadModel(config).eval()
+
+
+def windowed() -> Any:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, sliding_window=8, initializer_range=0.6, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    return MistralForCausalLM(config).eval()
+
+
+def prompts() -> list[list[int]]:
+    torch.manual_seed(7)
+    return [torch.randint(4, 400, (length,)).tolist() for length in LENGTHS]
+
+
+def reference(model: Any, prompt: Sequence[int], count: int, stop: list[int] | None = None) -> list[int]:
+    """transformers' greedy text of one prompt, without padding; what follows the prompt, up to a stop token."""
+    ids = torch.tensor([list(prompt)])
+    text = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=count,
+        do_sample=False,
+        eos_token_id=stop,
+        pad_token_id=0,
+    )[0, len(prompt) :].tolist()
+    return text[: next((i for i, token in enumerate(text) if token in (stop or ())), len(text))]
+
+
+@pytest.mark.parametrize("make", [lively_llama, lively_gpt2, windowed])
+def test_greedy_equals_transformers(make: Any) -> None:
+    model = make()
+    expected = [reference(model, prompt, 20) for prompt in prompts()]
+    assert len(set(expected[1])) > 5  # not one token for ever
+    assert generate(model, prompts(), stop=[], pad=0, max_new_tokens=20) == expected
+    assert generate(model, prompts(), stop=[], pad=0, max_new_tokens=20, batch_tokens=60) == expected
+
+
+@pytest.mark.parametrize("make", [lively_llama, windowed])
+def test_it_stops_where_transformers_stops(make: Any) -> None:
+    model = make()
+    free = [reference(model, prompt, 24) for prompt in prompts()]
+    stop = sorted({free[0][2], free[1][9], free[3][15], free[4][0]})
+    expected = [reference(model, prompt, 24, stop) for prompt in prompts()]
+    assert len({len(text) for text in expected}) >= 4  # they end at different steps, so the batch shrinks
+    assert generate(model, prompts(), stop=stop, pad=0, max_new_tokens=24) == expected
+
+
+def test_finished_rows_leave_the_batch() -> None:
+    model = lively_llama()
+    stop = {reference(model, prompt, 1)[0] for prompt in prompts()[:4]}
+    sizes: list[int] = []
+    handle = model.model.register_forward_pre_hook(
+        lambda m, a, k: sizes.append(k["input_ids"].shape[0]), with_kwargs=True
+    )
+    generate(model, prompts(), stop=stop, pad=0, max_new_tokens=6)
+    handle.remove()
+    assert sizes[0] == 6
+    assert sizes[-1] <= 2
+
+
+def test_draws_belong_to_the_item_and_not_to_the_batch() -> None:
+    model = lively_llama()
+    settings: dict[str, Any] = {"stop": [], "pad": 0, "max_new_tokens": 12, "temperature": 1.5, "top_p": 0.95}
+    together = generate(model, prompts(), seeds=range(100, 106), **settings)
+    alone = [generate(model, [p], seeds=[100 + i], **settings)[0] for i, p in enumerate(prompts())]
+    assert together == alone
+    other = generate(model, prompts(), seeds=range(200, 206), **settings)
+    assert all(a != b for a, b in zip(together, other, strict=True))
+
+
+def test_the_global_random_state_is_not_touched() -> None:
+    state = torch.get_rng_state()
+    generate(lively_llama(), prompts(), stop=[], pad=0, max_new_tokens=3, temperature=1.0)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_draws_follow_the_distribution() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0, -2.0]])
+    count = 20_000
+    even = (torch.arange(count, dtype=torch.float64) + 0.5) / count  # a grid: frequencies are exact to one part
+    for temperature in (1.0, 0.5):
+        drawn = next_tokens(logits.expand(count, -1), temperature, 1.0, even)
+        found = torch.bincount(drawn, minlength=5) / count
+        torch.testing.assert_close(found, (logits[0] / temperature).softmax(-1), atol=1.1 / count, rtol=0)
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.7, 0.95])
+def test_the_nucleus_is_transformers(top_p: float) -> None:
+    from transformers import TopPLogitsWarper
+
+    torch.manual_seed(1)
+    logits = torch.randn(1, 50) * 2
+    kept = TopPLogitsWarper(top_p)(torch.zeros(1, 1, dtype=torch.long), logits.clone()).softmax(-1)[0]
+    count = 20_000
+    even = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    drawn = next_tokens(logits.expand(count, -1), 1.0, top_p, even)
+    torch.testing.assert_close(torch.bincount(drawn, minlength=50) / count, kept, atol=1.1 / count, rtol=0)
+
+
+def test_a_draw_at_the_edge_is_a_token_with_probability() -> None:
+    logits = torch.tensor([[0.0, 0.0, float("-inf")], [float("-inf"), 0.0, float("-inf")]])
+    draw = torch.tensor([1 - 2**-53, 0.0], dtype=torch.float64)
+    assert next_tokens(logits, 1.0, 1.0, draw).tolist() == [1, 1]
+    assert next_tokens(logits, 1.0, 0.99, draw).tolist() == [1, 1]
+
+
+def test_a_prompt_too_long_loses_its_beginning_and_nothing_else() -> None:
+    model = lively_gpt2()  # 64 positions, learned: running past them is an IndexError
+    torch.manual_seed(3)
+    long = torch.randint(4, 400, (100,)).tolist()
+    with pytest.warns(UserWarning, match="1 of 2 prompts"):
+        found = generate(model, [long, long[:4]], stop=[], pad=0, max_new_tokens=16)
+    assert found == [reference(model, long[-48:], 16), reference(model, long[:4], 16)]
+
+
+def test_more_new_tokens_than_positions_leaves_the_prompt_its_half() -> None:
+    model = lively_gpt2()
+    torch.manual_seed(3)
+    long = torch.randint(4, 400, (100,)).tolist()
+    with pytest.warns(UserWarning, match="longer than 32 tokens"):
+        found = generate(model, [long, long[:4]], stop=[], pad=0, max_new_tokens=500)
+    assert [len(text) for text in found] == [32, 60]
+    assert found[0] == reference(model, long[-32:], 32)
+    assert found[1] == reference(model, long[:4], 60)
+
+
+def test_an_adapter_generates_as_its_merged_model() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(lively_llama(), LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+    found = generate(adapted, prompts(), stop=[], pad=0, max_new_tokens=10)
+    assert found != generate(lively_llama(), prompts(), stop=[], pad=0, max_new_tokens=10)
+    assert found == generate(adapted.merge_and_unload(), prompts(), stop=[], pad=0, max_new_tokens=10)
+
+
+def test_training_mode_comes_back_module_by_module() -> None:
+    model = lively_llama(attention_dropout=0.5).train()
+    model.model.norm.eval()
+    assert generate(model, prompts(), stop=[], pad=0, max_new_tokens=5) == generate(
+        model, prompts(), stop=[], pad=0, max_new_tokens=5
+    )
+    assert model.training
+    assert model.model.layers[0].training
+    assert not model.model.norm.training
+
+
+def test_nothing_to_do_and_what_cannot_be_done() -> None:
+    model = lively_llama()
+    assert generate(model, [], stop=[], pad=0, max_new_tokens=5) == []
+    with pytest.raises(ValueError, match="no token"):
+        generate(model, [[]], stop=[], pad=0, max_new_tokens=5)
+    with pytest.raises(ModelError, match="key-value cache"):
+        generate(make_bert(), [[1, 2]], stop=[], pad=0, max_new_tokens=5)
