@@ -14,7 +14,7 @@ from torch import nn
 
 from luthier.core.contracts import Batch, Row
 from luthier.core.errors import ModelError
-from luthier.functional.packing import pack, segment_sum, sequence_index
+from luthier.functional.packing import pack, sequence_index
 from luthier.models.attention import packed_call, packs, transformer_of
 from luthier.models.roles import Models, Role, role_of
 
@@ -46,18 +46,12 @@ DECODERS: dict[str, Callable[[], Any]] = {
         **GROUPED, head_dim=8, sliding_window=4, num_local_experts=4, num_experts_per_tok=2
     ),
     "gpt2": lambda: hf.GPT2Config(**GPT2),
-    "opt-offset": lambda: hf.OPTConfig(
-        vocab_size=96,
-        hidden_size=32,
-        ffn_dim=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        word_embed_proj_dim=32,
-        max_position_embeddings=64,
-    ),
+    "opt-offset": lambda: hf.OPTConfig(**SIZE, ffn_dim=48, word_embed_proj_dim=32),
 }
 UNPACKABLE: dict[str, Callable[[], Any]] = {
     "mamba": lambda: hf.MambaConfig(vocab_size=96, hidden_size=32, num_hidden_layers=2, state_size=4, pad_token_id=PAD),
+    "stablelm-drops-the-boundaries": lambda: hf.StableLmConfig(**GROUPED),
+    "lfm2-convolves": lambda: hf.Lfm2Config(**GROUPED, layer_types=["conv", "full_attention"]),
     "bloom": lambda: hf.BloomConfig(vocab_size=96, hidden_size=32, n_layer=2, n_head=4, pad_token_id=PAD),
 }
 ENCODERS: dict[str, Callable[[], Any]] = {
@@ -175,7 +169,7 @@ def test_padding_a_model_that_packs_gives_the_same(name: str) -> None:
 
 
 def test_rows_do_not_feel_their_neighbors() -> None:
-    role = role_of(decoder("llama"), PAD)
+    role = Models(role_of(decoder("llama"), PAD)).policy
     first, second, third = rows(0)[0], rows(0)[2], rows(5)[2]
     one = role.logps(pack([second, first]))
     other = role.logps(pack([third, first]))
@@ -217,6 +211,22 @@ def test_class_logits_of_a_pack_equal_each_row_alone(name: str) -> None:
     assert_same_gradients(ours, gradient_of(model, (wanted * weights).sum()), 1e-5)
     padded = Role(model, PAD, None).class_logits(pack(items))
     torch.testing.assert_close(padded, wanted, rtol=0, atol=1e-5)
+
+
+def test_a_head_that_cannot_take_packed_states_is_padded() -> None:
+    torch.manual_seed(0)
+    model = widen(hf.AlbertForSequenceClassification(hf.AlbertConfig(**SIZE, embedding_size=16, num_labels=3))).eval()
+    role = role_of(model, PAD)
+    assert not role.packed
+    items = [Row(row.id, np.where(row.ids == PAD, 5, row.ids), np.zeros_like(row.supervised)) for row in rows()]
+    wanted = torch.cat([model(input_ids=as_row(row)).logits for row in items])
+    torch.testing.assert_close(role.class_logits(pack(items)), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_classifiers_pack_in_bfloat16(name: str) -> None:
+    model = classifier(name).to(torch.bfloat16)
+    assert role_of(model, PAD).packed
 
 
 def as_row(row: Row) -> torch.Tensor:
@@ -387,13 +397,3 @@ def test_what_a_role_cannot_do_is_said() -> None:
         role_of(decoder("llama"), PAD).class_logits(pack(rows()))
     with pytest.raises(ModelError, match="no transformers model"):
         role_of(nn.Linear(2, 2), PAD)
-
-
-def test_the_sum_of_a_rows_tokens_is_its_own() -> None:
-    role = role_of(decoder("llama"), PAD)
-    batch = pack(rows())
-    models = Models(role)
-    owner = sequence_index(batch.starts)[batch.supervised]
-    sums = segment_sum(models.policy.logps(batch), owner, batch.size)
-    for row, total in zip(rows(), sums, strict=True):
-        assert role.logps(pack([row])).sum().item() == pytest.approx(total.item(), abs=5e-5)

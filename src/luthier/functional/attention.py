@@ -19,7 +19,7 @@ from torch import Tensor
 
 __all__ = ["packed_attention"]
 
-_BLOCK = 512
+_BLOCK = 256
 """Queries of a block. Longer sequences are cut, so that causal attention skips most of what it cannot see."""
 
 

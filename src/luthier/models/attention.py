@@ -29,6 +29,7 @@ from ..core.errors import ModelError
 from ..functional.attention import packed_attention
 
 __all__ = [
+    "REFUSALS",
     "backbone_of",
     "hidden_states",
     "packed_call",
@@ -41,6 +42,9 @@ __all__ = [
 
 _STOCKS = ("sdpa", "eager")
 """Implementations that a packing model may have come with; each has a registered name of its own."""
+
+REFUSALS = (ModelError, TypeError, ValueError, RuntimeError, IndexError, AttributeError)
+"""How models refuse a pack under a probe: an unknown argument, a shape, a layer without boundaries. All mean "pad"."""
 
 
 @dataclass
@@ -266,8 +270,7 @@ def _isolates(model: PreTrainedModel, probe: tuple[Tensor, Tensor, Tensor], want
             _hidden_packed(model, layout, offset)
             for layout in ((first, second), (other, second), (second, first), (second, other))
         ]
-    except (ModelError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError):
-        # Models refuse a pack in many ways: an unknown argument, a shape, a layer without boundaries. All mean "pad".
+    except REFUSALS:
         return False
     if any(layout is None for layout in layouts):
         return False

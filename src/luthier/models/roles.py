@@ -22,7 +22,16 @@ from ..core.contracts import Batch
 from ..core.errors import ModelError
 from ..functional.logprobs import logps_of_logits, token_logps, token_logps_through
 from ..functional.packing import sequence_index
-from .attention import backbone_of, hidden_states, packed_call, position_offset, probe_ids, still, transformer_of
+from .attention import (
+    REFUSALS,
+    backbone_of,
+    hidden_states,
+    packed_call,
+    position_offset,
+    probe_ids,
+    still,
+    transformer_of,
+)
 
 __all__ = ["Models", "Role", "role_of"]
 
@@ -276,9 +285,13 @@ def _classifies_packed(model: PreTrainedModel, role: Role) -> bool:
         batch = Batch(ids, starts, positions, torch.zeros_like(ids, dtype=torch.bool), ("1", "2"), torch.ones(2))
         batch = batch.to(ids.device)
         with still(model):
-            found = role.class_logits(batch).float()
             wanted = model(**Role(model, role.pad, None)._inputs(batch, _Grid.of(batch))).logits.float()
+            try:
+                found = role.class_logits(batch).float()
+            except REFUSALS:
+                found = torch.full_like(wanted, float("inf"))
         reduced = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
-        tolerance = (5e-2 if reduced else 1e-4) * float(wanted.norm())
-        _classifies[model] = float((found - wanted).norm()) <= tolerance
+        # A few small logits round coarsely; a head that pools the wrong token is off by as much as they are large.
+        tolerance = (2e-1 if reduced else 1e-4) * float(wanted.norm())
+        _classifies[model] = found.shape == wanted.shape and float((found - wanted).norm()) <= tolerance
     return _classifies[model]
