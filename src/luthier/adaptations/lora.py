@@ -11,7 +11,6 @@ do not fit.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -58,11 +57,6 @@ class Lora(Adaptation):
             return self.alpha
         return 8.0 if self.rank_stabilized else 2.0 * self.rank
 
-    @property
-    def scale(self) -> float:
-        """s, what B A x is multiplied by."""
-        return self.effective_alpha / (math.sqrt(self.rank) if self.rank_stabilized else self.rank)
-
     def problems(self, recipe: Recipe, phase: Phase | None) -> Iterable[Problem]:
         from ..models.groups import head_scale_problems
 
@@ -80,12 +74,14 @@ class Lora(Adaptation):
             )
         alpha = self.effective_alpha
         head = _modules_of(model, classification_head(model))
+        targets = self._targets(model)
         config = LoraConfig(
             r=self.rank,
             lora_alpha=int(alpha) if alpha.is_integer() else alpha,
             lora_dropout=self.dropout,
             use_rslora=self.rank_stabilized,
-            target_modules=self._targets(model),
+            target_modules=targets,
+            fan_in_fan_out=_transposed(model, targets),
             modules_to_save=head or None,
             bias="none",
             task_type="SEQ_CLS" if head else "CAUSAL_LM",
@@ -195,6 +191,14 @@ class Lora(Adaptation):
         if not chosen:
             raise ModelError(f"none of the targets lies in the layers {list(self.layers or ())}")
         return chosen
+
+
+def _transposed(model: nn.Module, targets: list[str]) -> bool:
+    """Whether the targets are GPT-2's Conv1D; PEFT would find out by itself, layer by layer, and warn."""
+    from transformers.pytorch_utils import Conv1D
+
+    chosen = [module for name, module in model.named_modules() if any(_ends(name, target) for target in targets)]
+    return all(isinstance(module, Conv1D) for module in chosen)
 
 
 def _ends(name: str, end: str) -> bool:

@@ -37,13 +37,11 @@ def depths(model: nn.Module) -> dict[str, int]:
     """Each parameter's depth: 0 for embeddings, 1 to n for the n blocks, n + 1 for what lies above them."""
     from .heads import embedding_parameters, layers
 
-    prefixes = [f"{name}." for name, _ in layers(model)]
+    blocks = {name: number for number, (name, _) in enumerate(layers(model), 1)}
+    parts = next(iter(blocks)).count(".") + 1
     found: dict[str, int] = dict.fromkeys(embedding_parameters(model), 0)
     for name, _ in model.named_parameters():
-        block = next(
-            (number for number, prefix in enumerate(prefixes, 1) if name.startswith(prefix)), len(prefixes) + 1
-        )
-        found.setdefault(name, block)
+        found.setdefault(name, blocks.get(".".join(name.split(".")[:parts]), len(blocks) + 1))
     return found
 
 

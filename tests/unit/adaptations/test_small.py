@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 from transformers import (
@@ -105,6 +106,23 @@ def test_all_linear_is_every_linear_layer_but_the_head(make) -> None:
     )
     assert adapted_layers(model) == adapted_layers(theirs)
     assert trained(model) == trained(theirs)
+
+
+def test_gpt2_keeps_its_transposed_weights_and_merges() -> None:
+    import torch
+
+    base = gpt2().eval()
+    adaptation = build("adaptations", {"lora": {"rank": 2}})
+    ids = torch.arange(20).reshape(2, 10)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="fan_in_fan_out")
+        model = adaptation.apply(base)
+    for module in model.modules():
+        if hasattr(module, "lora_B"):
+            torch.nn.init.normal_(module.lora_B["default"].weight, std=0.1)
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+        torch.testing.assert_close(adaptation.merge(model)(input_ids=ids).logits, before, rtol=1e-5, atol=1e-5)
 
 
 def test_targets_and_layers_narrow_it(llama) -> None:
