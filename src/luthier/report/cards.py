@@ -158,6 +158,13 @@ def _hub_id(source: Any) -> str | None:
     return match["id"]
 
 
+def _place(record: Record) -> str:
+    """The model's folder in the run's; of repetitions without a model of their own, that of the first seed."""
+    if not record.seeds or (record.folder / "model").exists():
+        return "model"
+    return f"seeds/seed-{record.seeds[0].seed}/model"
+
+
 def _adapters(record: Record) -> list[str]:
     """Folders of adapters that plain PEFT loads, relative to the run folder."""
     found = sorted(record.folder.glob("phases/*/**/adapter_config.json"))
@@ -166,7 +173,7 @@ def _adapters(record: Record) -> list[str]:
 
 def _has_template(record: Record) -> bool:
     """Whether the model's tokenizer has a chat template: it decides what the snippet shows."""
-    model = record.folder / "model"
+    model = record.folder / _place(record)
     if (model / "chat_template.jinja").exists():
         return True
     config = model / "tokenizer_config.json"
@@ -175,7 +182,7 @@ def _has_template(record: Record) -> bool:
 
 def _labels(record: Record) -> int | str:
     """How many classes the model's head has; a word to be replaced where the folder does not tell."""
-    file = record.folder / "model" / "config.json"
+    file = record.folder / _place(record) / "config.json"
     labels = json.loads(file.read_text(encoding="utf-8")).get("id2label") if file.exists() else None
     classes = next(iter(record.confusion.values()), {}).get("classes")
     return len(labels or classes or ()) or "NUMBER_OF_CLASSES"
@@ -191,6 +198,7 @@ def _view(record: Record) -> dict[str, Any]:
         "source": source,
         "base": _hub_id(source) or "PATH_OF_THE_BASE_MODEL",
         "task": _task(record),
+        "place": _place(record),
         "chat": _has_template(record),
         "labels": _labels(record),
         "adapters": _adapters(record),

@@ -223,15 +223,19 @@ def heat(classes: Sequence[str], matrix: Sequence[Sequence[float]], largest: int
 
 
 def smoothed(points: Sequence[Point], span: int) -> list[Point]:
-    """The centered running mean over `span` points, fewer at the ends."""
+    """The centered running mean over `span` points.
+
+    It begins in the first point, with as many points after as before: a steep start is not flattened. At the end, where
+    a curve is flat, it keeps the points before, so that no single noisy step is its last word.
+    """
     half = span // 2
     sums = [0.0]
     for _, value in points:
         sums.append(sums[-1] + value)
     out = []
     for index, (where, _) in enumerate(points):
-        reach = min(half, index, len(points) - 1 - index)  # as many before as after: the ends do not lean
-        a, b = index - reach, index + reach + 1
+        reach = min(half, index)
+        a, b = index - reach, min(index + reach + 1, len(points))
         out.append((where, (sums[b] - sums[a]) / (b - a)))
     return out
 

@@ -93,7 +93,6 @@ def _view(record: Record) -> dict[str, Any]:
         "versions": record.part("versions"),
         "model": record.part("model"),
         "inputs": record.part("inputs"),
-        "outputs": record.part("outputs"),
         "manifest": record.manifest,
         "recipe_text": record.recipe_text,
         "script": Markup(SCRIPT),
@@ -186,7 +185,7 @@ def _curve(curve: Curve) -> dict[str, Any] | None:
         "wide": chart(series, title="loss", kind="wide"),
         "narrow": chart(series[1:], title="loss", width=350, height=230, kind="narrow"),
         "small": [
-            chart([Series(title, curve.points(key), "line")], title=title, width=350, height=150, legend=False)
+            chart([Series(title, curve.points(key), "line")], title=title, width=440, height=160, legend=False)
             for title, key in small.items()
         ],
     }

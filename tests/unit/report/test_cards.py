@@ -162,3 +162,13 @@ def test_only_a_recipe(tmp_path: Path):
     assert card.data.eval_results is None
     assert "not come to its end" in card.text
     assert "**train**: causal_lm, full, adamw, cosine" in card.text
+
+
+def test_repetitions_point_to_the_first_seeds_model(tmp_path: Path):
+    for seed in (3, 12):
+        (tmp_path / "seeds" / f"seed-{seed}" / "model").mkdir(parents=True)
+    (tmp_path / "recipe.yaml").write_text("name: twice\nseed: [3, 12]\n")
+    card = card_of(tmp_path)
+    assert 'from_pretrained("seeds/seed-3/model")' in snippets(card)[0]
+    assert "Repeated with the seeds 3, 12." in card.text
+    assert "## Environment" not in card.text
