@@ -6,13 +6,12 @@ is never cut. Text that spells a control token is encoded as letters. Arrays are
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from ..core.contracts import Bools, Ints, Objective, Row
 from ..core.errors import DataError, Problem
 from ..core.example import Example, Turn
+from .parts import text_of, tools_of, turns_of
 from .template import ChatTemplate, Rendered, template_for
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = ["EncodeLog", "Encoding", "Truncated", "encode_all", "show"]
 
 Overlong = Literal["trim_prompt", "drop", "error"]
 Turns = tuple[Turn, ...]
+Encoded = TypeVar("Encoded")
 _SYSTEM = ("system", "developer")
 
 
@@ -112,7 +113,7 @@ class Encoding:
 
         Several rows ("id#1", "id#2") where the template rewrites earlier turns: one for each trained turn.
         """
-        turns, tools = _turns(example), _tools(example)
+        turns, tools = turns_of(example), tools_of(example)
         trained = [index for index, turn in enumerate(turns) if turn.trained]
         if not trained:
             self.log.untrained[example.id] = "no turn of it is to be learned"
@@ -137,7 +138,7 @@ class Encoding:
         begin, end = self._frame
         if not end and self.tokenizer.eos_token_id is not None:
             end = [self.tokenizer.eos_token_id]
-        ids = np.array([*begin, *self._letters(_text(example)), *end], dtype=np.int64)
+        ids = np.array([*begin, *self._letters(text_of(example)), *end], dtype=np.int64)
         if len(ids) < 2:
             self.log.untrained[example.id] = "the text is too short to predict anything in it"
             return []
@@ -177,17 +178,22 @@ class Encoding:
         `reserve`: tokens of max_length kept free for the answer; a longer prompt is shortened as in training.
         """
         if "messages" not in example.parts:
-            return [*self._frame[0], *self._letters(_text(example))]
-        turns, tools = _turns(example), _tools(example)
+            return [*self._frame[0], *self._letters(text_of(example))]
+        turns, tools = turns_of(example), tools_of(example)
         last = max((index for index, turn in enumerate(turns) if turn.trained), default=len(turns))
         said = tuple(replace(turn, train=False) for turn in turns[:last])
         ids = self.template.prompt(said, tools)
         limit = self.max_length - reserve
         if len(ids) > limit:
-            shortened = self._shorten(said, limit, len(ids), lambda kept: len(self.template.prompt(kept, tools)))
+
+            def encode(kept: Turns) -> tuple[int, list[int]]:
+                kept_ids = self.template.prompt(kept, tools)
+                return len(kept_ids), kept_ids
+
+            shortened = self._shorten(said, limit, len(ids), encode)
             if shortened is not None:
-                before, (kept, cut) = len(ids), shortened
-                ids = self.template.prompt(kept, tools)
+                before = len(ids)
+                ids, cut = shortened
                 self.log.prompts[example.id] = Truncated(before, len(ids), cut)
         return ids
 
@@ -199,7 +205,7 @@ class Encoding:
             return example.target
         if "messages" not in example.parts:
             return ()
-        return tuple(turn.content for turn in _turns(example) if turn.trained)[-1:]
+        return tuple(turn.content for turn in turns_of(example) if turn.trained)[-1:]
 
     # ---- length ----------------------------------------------------------------------------------------------------
 
@@ -213,19 +219,19 @@ class Encoding:
             if not self._may_shorten(example, name, before):
                 return None
 
-            def count(kept: Turns) -> int:
-                return len(self.template.encode(self.template.render(kept, tools))[0])
+            def encode(kept: Turns) -> tuple[int, tuple[Ints, Bools]]:
+                ids, supervised = self.template.encode(self.template.render(kept, tools))
+                return len(ids), (ids, supervised)
 
             try:
-                shortened = self._shorten(turns, self.max_length, before, count)
+                shortened = self._shorten(turns, self.max_length, before, encode)
             except DataError as error:
                 self.log.dropped[name] = error.problems[0].found
                 return None
             if shortened is None:
                 self.log.dropped[name] = f"its answer does not fit into max_length, {self.max_length} tokens"
                 return None
-            kept, cut = shortened
-            ids, supervised = self.template.encode(self.template.render(kept, tools))
+            (ids, supervised), cut = shortened
             self.log.truncated[name] = Truncated(before, len(ids), cut)
         if not supervised.any():
             self.log.untrained[name] = "no token of it is to be learned"
@@ -246,35 +252,44 @@ class Encoding:
         return self.overlong == "trim_prompt"
 
     def _shorten(
-        self, turns: Turns, limit: int, tokens: int, count: Callable[[Turns], int]
-    ) -> tuple[Turns, str] | None:
-        """Turns within `limit` tokens and what was cut, or None where the learned turns alone do not fit.
+        self, turns: Turns, limit: int, tokens: int, encode: Callable[[Turns], tuple[int, Encoded]]
+    ) -> tuple[Encoded, str] | None:
+        """The encoded turns within `limit` tokens and what was cut, or None where the learned turns alone do not fit.
 
         The oldest exchanges (a user's turn and what answers it) go first; then the starts of the unlearned turns that
-        are left, the oldest first, each to its last token at the least. System turns stay.
+        are left, the oldest first, each to its last token at the least. System turns stay. `tokens` (more than `limit`)
+        are there now; `encode` gives the number of tokens and the encoded turns.
         """
         cuts = []
         gone = 0
+        encoded = None
         while tokens > limit and (exchange := _oldest_exchange(turns)):
             begin, end = exchange
             gone += end - begin
             turns = turns[:begin] + turns[end:]
-            tokens = count(turns)
+            tokens, encoded = encode(turns)
         if gone:
             cuts.append(f"the oldest {gone} turns")
         for index, turn in enumerate(turns):
             content = turn.content
             while tokens > limit and not turn.trained and turn.role not in _SYSTEM:
-                begins = self.template.tokens(content, letters=True)[1]
-                if len(begins) < 2:
+                start = self._after(content, tokens - limit)
+                if start is None:
                     break
-                start = max(1, int(begins[min(tokens - limit, len(begins) - 1)]))
                 content = content[start:]
                 turns = (*turns[:index], replace(turn, content=content), *turns[index + 1 :])
-                tokens = count(turns)
+                tokens, encoded = encode(turns)
             if content != turn.content:
                 cuts.append(f"the first {len(turn.content) - len(content)} characters of what the {turn.role} says")
-        return (turns, " and ".join(cuts)) if tokens <= limit else None
+        return (encoded, " and ".join(cuts)) if encoded is not None and tokens <= limit else None
+
+    def _after(self, content: str, tokens: int) -> int | None:
+        """Where the text goes on after so many of its tokens (or before its last), None where it has but one."""
+        head = content[: 64 + 8 * tokens]  # a long text need not be encoded whole to find a place near its start
+        begins = self.template.tokens(head, letters=True)[1]
+        if len(begins) <= tokens + 1 and len(head) < len(content):
+            begins = self.template.tokens(content, letters=True)[1]
+        return max(1, int(begins[min(tokens, len(begins) - 1)])) if len(begins) > 1 else None
 
     # ---- tokens ----------------------------------------------------------------------------------------------------
 
@@ -353,44 +368,3 @@ def _oldest_exchange(turns: Turns) -> tuple[int, int] | None:
     begin = next((index for index, turn in enumerate(turns) if turn.role not in _SYSTEM), len(turns))
     end = next((index for index in range(begin + 1, len(turns)) if turns[index].role == "user"), None)
     return None if end is None else (begin, end)
-
-
-def _turns(example: Example) -> Turns:
-    found = example.parts.get("messages")
-    if not isinstance(found, tuple) or not found:
-        raise DataError(
-            f"row '{example.id}' has no conversation (it has {', '.join(example.parts) or 'nothing'})",
-            where=str(example.origin),
-            expected="the part 'messages'",
-            remedy="use an objective for this kind of data, or name the format in data.train",
-        )
-    return found
-
-
-def _tools(example: Example) -> list[Mapping[str, Any]] | None:
-    """The tools that the conversation may call: the part "tools" is their JSON."""
-    text = example.parts.get("tools")
-    if not isinstance(text, str) or not text.strip():
-        return None
-    try:
-        tools = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"the tools of row '{example.id}' are no JSON: {error}",
-            where=str(example.origin),
-            expected="a list of tool descriptions",
-            remedy="mend the row, or leave its tools out",
-        ) from error
-    return tools if isinstance(tools, list) else [tools]
-
-
-def _text(example: Example) -> str:
-    found = example.parts.get("text")
-    if not isinstance(found, str):
-        raise DataError(
-            f"row '{example.id}' has no text (it has {', '.join(example.parts) or 'nothing'})",
-            where=str(example.origin),
-            expected="the part 'text'",
-            remedy="use an objective for this kind of data, or name the format in data.train",
-        )
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -45,7 +46,9 @@ class Talks(Objective):
 
 def test_a_conversation_is_one_row_with_its_answers_learned():
     e = encoding()
-    (row,) = e.conversation(talk(("user", "How long?"), ("assistant", "Two hours."), weight=2.0, groups={"domain": "shop"}))
+    (row,) = e.conversation(
+        talk(("user", "How long?"), ("assistant", "Two hours."), weight=2.0, groups={"domain": "shop"})
+    )
     assert row.ids.dtype == np.int64
     assert row.supervised.dtype == np.bool_
     assert said(row, e) == "Two hours.<|im_end|>"
@@ -60,7 +63,13 @@ def test_turns_after_the_last_learned_one_are_left_out():
 
 
 def test_left_truncation_that_cuts_an_earlier_answer_keeps_the_last_ones_mask():
-    pairs = [("system", "Be brief."), ("user", LONG), ("assistant", "First."), ("user", "And now?"), ("assistant", "Last.")]
+    pairs = [
+        ("system", "Be brief."),
+        ("user", LONG),
+        ("assistant", "First."),
+        ("user", "And now?"),
+        ("assistant", "Last."),
+    ]
     e = encoding(max_length=60)
     (row,) = e.conversation(talk(*pairs))
     kept = e.tokenizer.decode(row.ids)
@@ -126,7 +135,9 @@ def test_reasoning_templates_give_a_row_for_each_answer():
 
     e = encoding(REASONING)
     rows = e.conversation(
-        talk(("user", "1?"), ("assistant", "<think>a</think>Yes."), ("user", "2?"), ("assistant", "<think>b</think>No."))
+        talk(
+            ("user", "1?"), ("assistant", "<think>a</think>Yes."), ("user", "2?"), ("assistant", "<think>b</think>No.")
+        )
     )
     assert [row.id for row in rows] == ["r#1", "r#2"]
     assert [said(row, e) for row in rows] == ["<think>a</think>Yes.<|im_end|>", "<think>b</think>No.<|im_end|>"]
@@ -135,7 +146,7 @@ def test_reasoning_templates_give_a_row_for_each_answer():
 
 def test_no_row_left_says_why():
     picky = "{{ raise_exception('only poems') }}"
-    with pytest.raises(DataError, match=r"none of 2 rows can be learned from: the chat template refuses.*only poems.*2 rows"):
+    with pytest.raises(DataError, match=r"none of 2 rows can be learned from: the chat .* only poems .2 rows"):
         encode_all(Talks(), [talk(("user", "a"), ("assistant", "b"), id=i) for i in "xy"], encoding(picky))
 
 
@@ -169,7 +180,7 @@ def test_windows_make_every_token_after_the_first_a_target_once(max_length: int)
     assert targets == whole[1:]
     assert rows[0].ids[0] == whole[0]
     assert all(2 <= len(row.ids) <= max_length and not row.supervised[0] for row in rows)
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in pairwise(rows):
         assert before.ids[-1] == after.ids[0]
     assert [row.id for row in rows] == (["t"] if len(rows) == 1 else [f"t#{n}" for n in range(1, len(rows) + 1)])
 
@@ -226,9 +237,9 @@ def test_a_long_labeled_text_is_cut_as_transformers_cuts_it_and_listed():
 
 
 def test_a_missing_part_is_named():
-    with pytest.raises(DataError, match="has no text .it has messages"):
+    with pytest.raises(DataError, match=r"has no text .it has messages"):
         encoding().document(talk(("user", "a"), ("assistant", "b")))
-    with pytest.raises(DataError, match="has no conversation .it has text"):
+    with pytest.raises(DataError, match=r"has no conversation .it has text"):
         encoding().conversation(text("a"))
 
 

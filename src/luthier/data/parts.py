@@ -1,0 +1,55 @@
+"""The parts of an example that encoding needs, or an error that names what the row has instead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.errors import DataError
+from ..core.example import Example, Turn
+
+__all__ = ["text_of", "tools_of", "turns_of"]
+
+
+def turns_of(example: Example) -> tuple[Turn, ...]:
+    """The conversation. Errors: DataError where there is none."""
+    found = example.parts.get("messages")
+    if not isinstance(found, tuple) or not found:
+        raise DataError(
+            f"row '{example.id}' has no conversation (it has {', '.join(example.parts) or 'nothing'})",
+            where=str(example.origin),
+            expected="the part 'messages'",
+            remedy="use an objective for this kind of data, or name the format in data.train",
+        )
+    return found
+
+
+def tools_of(example: Example) -> list[Mapping[str, Any]] | None:
+    """The tools that the conversation may call: the part "tools" is their JSON. Errors: DataError where it is not."""
+    text = example.parts.get("tools")
+    if not isinstance(text, str) or not text.strip():
+        return None
+    try:
+        tools = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"the tools of row '{example.id}' are no JSON: {error}",
+            where=str(example.origin),
+            expected="a list of tool descriptions",
+            remedy="mend the row, or leave its tools out",
+        ) from error
+    return tools if isinstance(tools, list) else [tools]
+
+
+def text_of(example: Example) -> str:
+    """The text. Errors: DataError where there is none."""
+    found = example.parts.get("text")
+    if not isinstance(found, str):
+        raise DataError(
+            f"row '{example.id}' has no text (it has {', '.join(example.parts) or 'nothing'})",
+            where=str(example.origin),
+            expected="the part 'text'",
+            remedy="use an objective for this kind of data, or name the format in data.train",
+        )
+    return found
