@@ -55,7 +55,7 @@ class OfSums:
         return float(self.at(rows.sum(0)[None], np.array([float(len(rows))]))[0])
 
     def at(self, sums: Floats, rows: Floats) -> Floats:
-        """[m] values; a division by zero gives NaN, not a warning."""
+        """[m] values; where `of` divides by zero they are NaN or infinite, without a warning."""
         with np.errstate(all="ignore"):
             return np.asarray(self.of(sums, rows), dtype=np.float64)
 
@@ -210,7 +210,8 @@ def interval(
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if left_out is not None and len(left_out) > 1 and np.isfinite(left_out).all():
         tails = _bca_tails(value, defined, left_out, tails)
-    low, high = np.quantile(defined, tails)
+    # Between an infinite replicate and its neighbor there is nothing to interpolate.
+    low, high = np.quantile(defined, tails, method="linear" if np.isfinite(defined).all() else "nearest")
     return float(low), float(high)
 
 

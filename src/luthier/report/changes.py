@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ SHOWN = 3  # examples of each reason
 REASONS = 12  # reasons with examples, of each step
 LONGEST = 1200  # characters of one text that are compared and shown
 
-_PIECES = re.compile(r"\s+|\w+|[^\w\s]")
+_PIECES = re.compile(r"[ \t]+|\s|\w+|[^\w\s]")
 
 
 @dataclass
@@ -88,7 +89,8 @@ def examples(ledger: Path) -> dict[tuple[str, str, str], list[Change]]:
             places.append(index)
     chosen = {index for places in wanted.values() for index in places}
     rows = dict(_rows(ledger, chosen))
-    return {key: [_change(rows[index]) for index in places] for key, places in wanted.items()}
+    others = _kept(ledger.parent, {row["of"] for row in rows.values() if row["of"]})
+    return {key: [_change(rows[index], others) for index in places] for key, places in wanted.items()}
 
 
 def _rows(ledger: Path, chosen: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -104,9 +106,33 @@ def _rows(ledger: Path, chosen: set[int]) -> Iterator[tuple[int, dict[str, Any]]
         first += batch.num_rows
 
 
-def _change(entry: Mapping[str, Any]) -> Change:
+def _kept(folder: Path, ids: set[str]) -> dict[str, str]:
+    """The texts of the rows with these ids in the prepared splits, written as the ledger writes a row."""
+    import pyarrow.parquet as pq
+
+    found: dict[str, str] = {}
+    for split in ("train", "validation", "test"):
+        file = folder / f"{split}.parquet"
+        if ids and file.exists():
+            rows = pq.read_table(file, columns=["id", "parts", "target"], filters=[("id", "in", sorted(ids))])
+            found |= {row["id"]: _text(json.loads(row["parts"]), json.loads(row["target"])) for row in rows.to_pylist()}
+    return found
+
+
+def _text(parts: Mapping[str, Any], target: Any) -> str:
+    pieces = []
+    for part in parts.values():
+        pieces.extend([part] if isinstance(part, str) else [turn["content"] for turn in part])
+    if target is not None:
+        pieces.append("→ " + (" | ".join(target) if isinstance(target, list) else str(target)))
+    return "\n".join(pieces)
+
+
+def _change(entry: Mapping[str, Any], others: Mapping[str, str]) -> Change:
+    """A changed row against what it became, and one that resembles another against that other."""
     before, after = str(entry["before"] or ""), str(entry["after"] or "")
-    if entry["action"] == "changed" and before and after:
+    after = after or others.get(str(entry["of"]), "")
+    if before and after and before != after:
         body = difference(before, after)
     else:
         body = escape(_shortened(before or after))

@@ -1,8 +1,8 @@
 """Cleans text: mojibake, HTML remains, control and zero-width characters, Unicode form, stray whitespace.
 
 Every change is named in the ledger; a row whose text or answer ends empty is dropped. What looks like code is left as
-it is: tags and entities in fenced or inline code, in whole HTML documents, and in texts that speak of HTML; indentation
-is never touched. Errors: none. Source: the mojibake rule is our own, stricter than Speer's ftfy (2019): a text is
+it is: tags and entities in fenced or inline code, and in rows that hold code or speak of HTML; indentation is never
+touched. Errors: none. Source: the mojibake rule is our own, stricter than Speer's ftfy (2019): a text is
 re-decoded only where all of its non-ASCII characters are UTF-8 read as Latin-1 or Windows-1252, and it round-trips.
 """
 
@@ -18,10 +18,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ...core.contracts import Step, StepContext
-from ...core.example import Example, Part, Target, Turn
+from ...core.example import Example, Part, Target
 from ..turns import has_content
 
 __all__ = ["Clean"]
+
+_Changes = tuple[tuple[str, Callable[[str], str]], ...]
 
 
 class Clean(Step):
@@ -52,46 +54,30 @@ class Clean(Step):
 
     def _cleaned(self, example: Example, made: dict[str, None]) -> Example:
         """The example with its texts cleaned; the kinds of change are added to `made`."""
+        whole = example.text()
+        markup = self.markup and ("<" in whole or "&" in whole) and not _is_about_code(whole)
+        changes = self._changes(markup)
         parts: dict[str, Part] = {}
         for name, part in example.parts.items():
             if name == "tools":  # JSON text, which cleaning could break
                 parts[name] = part
             elif isinstance(part, str):
-                parts[name] = self._text(part, made)
+                parts[name] = _cleaned(part, changes, made)
             else:
-                parts[name] = tuple(self._turn(turn, made) for turn in part)
-        target = self._target(example, made)
+                parts[name] = tuple(replace(turn, content=_cleaned(turn.content, changes, made)) for turn in part)
+        target = _cleaned_target(example, changes, made)
         if not made:
             return example
         origin = replace(example.origin, steps=(*example.origin.steps, self.component_name()))
         return replace(example, parts=parts, target=target, origin=origin)
 
-    def _turn(self, turn: Turn, made: dict[str, None]) -> Turn:
-        return replace(turn, content=self._text(turn.content, made))
+    def _changes(self, markup: bool) -> _Changes:
+        return tuple(self._chosen(markup))
 
-    def _target(self, example: Example, made: dict[str, None]) -> Target:
-        """Reference answers are cleaned as the learned answer is; names of classes stay."""
-        if "messages" not in example.parts or not isinstance(example.target, tuple):
-            return example.target
-        return tuple(filter(None, (self._text(answer, made) for answer in example.target)))
-
-    def _text(self, text: str, made: dict[str, None]) -> str:
-        """The text cleaned until nothing changes: an entity may hide a tag, a tag a run of blank lines."""
-        for _ in range(4):
-            before = text
-            for kind, change in self._changes():
-                changed = change(text)
-                if changed != text:
-                    made.setdefault(kind)
-                    text = changed
-            if text == before:
-                break
-        return text
-
-    def _changes(self) -> Iterator[tuple[str, Callable[[str], str]]]:
+    def _chosen(self, markup: bool) -> Iterator[tuple[str, Callable[[str], str]]]:
         if self.mojibake:
             yield "mojibake", _without_mojibake
-        if self.markup:
+        if markup:
             yield "HTML", _without_markup
         if self.control:
             yield "control characters", _without_control
@@ -102,6 +88,27 @@ class Clean(Step):
             yield form, lambda text: unicodedata.normalize(form, text)
         if self.whitespace:
             yield "whitespace", lambda text: _without_stray_space(text, self.blank_lines)
+
+
+def _cleaned(text: str, changes: _Changes, made: dict[str, None]) -> str:
+    """The text cleaned until nothing changes (an entity may hide a tag); the kinds of change are added to `made`."""
+    for _ in range(4):
+        before = text
+        for kind, change in changes:
+            changed = change(text)
+            if changed != text:
+                made.setdefault(kind)
+                text = changed
+        if text == before:
+            break
+    return text
+
+
+def _cleaned_target(example: Example, changes: _Changes, made: dict[str, None]) -> Target:
+    """Reference answers are cleaned as the learned answer is; names of classes stay."""
+    if "messages" not in example.parts or not isinstance(example.target, tuple):
+        return example.target
+    return tuple(filter(None, (_cleaned(answer, changes, made) for answer in example.target)))
 
 
 def _emptiness(example: Example) -> str | None:
@@ -146,8 +153,16 @@ def _without_mojibake(text: str) -> str:
 # ---- markup ----------------------------------------------------------------------------------------------------------
 
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)
-_DOCUMENT = re.compile(
-    r"<!doctype|<html|<head|<body|<script|<style|<\?xml|\b(?:html|xml|svg|jsx|tags?|entit(?:y|ies))\b", re.I
+_SPEAKS_OF_MARKUP = re.compile(
+    r"<!doctype|<html|<head|<body|<script|<style|<\?|</?\w+[^<>\n]*>\W{0,2}\s*(?:tag|element)"
+    r"|\b(?:html|css|xml|svg|jsx|react|javascript|php|angular|vue)\b",
+    re.IGNORECASE,
+)
+_CODE_LINE = re.compile(
+    r"^[ \t]*(?:def |class |import |from \w+ import|return\b|function\b|const |let |var |#include|public |echo |"
+    r"print\()"
+    r"|[;{}][ \t]*$|=>|=\{",
+    re.MULTILINE,
 )
 _BREAK = re.compile(r"<br\s*/?>", re.I)
 _INLINE = re.compile(r"<(b|i|u|em|strong|span|font|a|small|sup|sub)(?:\s[^<>]*)?>(.*?)</\1\s*>", re.I | re.DOTALL)
@@ -156,10 +171,15 @@ _ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|#\d{1,7}|#[xX][0-9A-Fa-f]{1
 
 
 def _without_markup(text: str) -> str:
-    if ("<" not in text and "&" not in text) or _DOCUMENT.search(text):
+    if "<" not in text and "&" not in text:
         return text
     pieces = _CODE.split(text)  # code stands at the odd places
     return "".join(piece if place % 2 else _prose(piece) for place, piece in enumerate(pieces))
+
+
+def _is_about_code(text: str) -> bool:
+    """Whether tags and entities can be a row's matter; asked of the whole row, since a prompt tells of its answer."""
+    return bool(_SPEAKS_OF_MARKUP.search(text)) or len(_CODE_LINE.findall(text)) > 1
 
 
 def _prose(text: str) -> str:

@@ -1,0 +1,217 @@
+"""The command line. Every command is a thin door; what it does lives below, and is imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ..core.errors import GateFailed, LuthierError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="luthier",
+    help="Fine-tune a language model from raw data to a model you can stand behind.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="Exit codes: 0 done, 2 the recipe or its data is wrong, 3 a gate failed, 130 interrupted and resumable.",
+)
+
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, the name of one that ships, or a run folder.")]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP007, UP045 - typer reads this annotation at run time
+    typer.Argument(help="key.path=value, for example data.train=rows.jsonl epochs=2", show_default=False),
+]
+Out = Annotated[
+    Optional[Path],  # noqa: UP007, UP045 - typer reads this annotation at run time
+    typer.Option("--out", help="The run folder; default: runs/NAME.", show_default=False),
+]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live display.")]
+
+
+@app.command()
+def run(recipe: RecipeArgument, overrides: Overrides = None, out: Out = None, plain: Plain = False) -> None:
+    """Run a recipe from data to evidence; the same command resumes it."""
+    _run(recipe, overrides, out, "report", plain)
+
+
+@app.command()
+def demo(overrides: Overrides = None, out: Out = None, plain: Plain = False) -> None:
+    """Tune the embedded model on the embedded data, with a report, in a few minutes."""
+    _run("demo", overrides, out, "report", plain)
+
+
+@app.command()
+def train(recipe: RecipeArgument, overrides: Overrides = None, out: Out = None, plain: Plain = False) -> None:
+    """Prepare the data and train; checks and report can follow later."""
+    _run(recipe, overrides, _folder_of(recipe, out), "train", plain)
+
+
+@app.command()
+def export(recipe: RunArgument, plain: Plain = False) -> None:
+    """Write a run's model in Hugging Face format, with adapters folded in."""
+    _run(str(_run_folder(recipe)), None, recipe, "export", plain)
+
+
+@app.command()
+def check(recipe: RunArgument, overrides: Overrides = None, plain: Plain = False) -> None:
+    """Measure a run again: checks, gates, report. Overrides change them: checks.text_match.limit=500"""
+    _run(str(_run_folder(recipe)), overrides, recipe, "report", plain)
+
+
+@app.command()
+def plan(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+    """Show what a run would do and cost, and the first encoded examples, before any training."""
+    from ..plan.plan import plan as make
+    from ..plan.show import show
+
+    show(make(recipe, overrides or ()))
+
+
+@app.command()
+def generate(
+    folder: RunArgument,
+    prompt: Annotated[str, typer.Argument(help="What the user says; - reads standard input.")],
+    max_new_tokens: Annotated[Optional[int], typer.Option(min=1, show_default=False)] = None,  # noqa: UP007, UP045
+    temperature: Annotated[Optional[float], typer.Option(min=0.0, show_default=False)] = None,  # noqa: UP007, UP045
+    seed: int = 1,
+) -> None:
+    """Answer one prompt with a run's model."""
+    from .talk import Talker
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+    typer.echo(Talker(folder, max_new_tokens, temperature, seed).answer([("user", text)]))
+
+
+@app.command()
+def chat(
+    folder: RunArgument,
+    max_new_tokens: Annotated[Optional[int], typer.Option(min=1, show_default=False)] = None,  # noqa: UP007, UP045
+    temperature: Annotated[Optional[float], typer.Option(min=0.0, show_default=False)] = None,  # noqa: UP007, UP045
+    seed: int = 1,
+) -> None:
+    """Talk with a run's model; an empty line or Ctrl-D ends."""
+    from .talk import Talker, converse
+
+    converse(Talker(folder, max_new_tokens, temperature, seed))
+
+
+@app.command()
+def compare(first: RunArgument, second: RunArgument) -> None:
+    """Hold two runs against each other on the same items, with a paired test."""
+    from ..evaluate.compare import compare as comparing
+    from .tables import show_comparison
+
+    show_comparison(first, second, comparing(_run_folder(first), _run_folder(second)))
+
+
+@app.command("list")
+def list_(
+    room: Annotated[Optional[str], typer.Argument(help="objectives, checks, recipes, ...", show_default=False)] = None,  # noqa: UP007, UP045
+) -> None:
+    """Show every component that a recipe can name, and the recipes that ship."""
+    from .tables import show_rooms
+
+    show_rooms(room)
+
+
+@app.command()
+def schema() -> None:
+    """Print the recipe's JSON schema, for editors."""
+    import json
+
+    from ..core.recipe import Recipe
+
+    typer.echo(json.dumps(Recipe.model_json_schema(by_alias=True), indent=1))
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, device, the dtype that pays here, memory, disk and extras."""
+    from ..plan.doctor import examine
+    from .tables import show_doctor
+
+    show_doctor(examine())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point: user errors are printed with their remedy, without a traceback, and set the exit code."""
+    try:
+        app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except LuthierError as error:
+        from .tables import show_error
+
+        show_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
+        sys.exit(130)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "show"):
+            error.show()
+            sys.exit(2)
+        raise
+
+
+def _run(recipe: str, overrides: Sequence[str] | None, out: Path | None, until: str, plain: bool) -> None:
+    from .progress import Console
+
+    _early_errors(recipe, overrides)
+    with Console(plain=plain) as console:
+        from ..pipeline import run as running
+
+        done = running(recipe, overrides or (), out=out, until=until, listeners=[console])
+    from .tables import show_run
+
+    show_run(done, until)
+    if not done.passed:
+        from ..core.errors import Problem
+
+        raise GateFailed(
+            [
+                Problem(verdict.note or f"measured {verdict.value:.4g}, limit {verdict.limit:.4g}", f"gate '{verdict.gate}'")
+                for verdict in done.gates
+                if not verdict.holds
+            ]
+        )
+
+
+def _early_errors(recipe: str, overrides: Sequence[str] | None) -> None:
+    """Everything that is wrong with the recipe is said before torch is loaded."""
+    from ..core.recipe_file import load_recipe
+
+    load_recipe(recipe, overrides or ())
+
+
+def _folder_of(recipe: str, out: Path | None) -> Path | None:
+    if out is None and (Path(recipe) / "recipe.yaml").is_file():
+        return Path(recipe)
+    return out
+
+
+def _run_folder(path: Path) -> Path:
+    if not (path / "recipe.yaml").is_file():
+        raise LuthierError(
+            "this is no run folder: it has no recipe.yaml",
+            where=str(path),
+            expected="the folder of a run, such as runs/demo",
+            remedy="luthier run RECIPE makes one",
+        )
+    return path
+
+
+if __name__ == "__main__":
+    main()

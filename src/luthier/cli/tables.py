@@ -1,0 +1,139 @@
+"""What commands print at their end: findings, comparisons, the catalog, the doctor's notes, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..core.component import ROOMS, names, summary
+from ..core.errors import LuthierError, RecipeError, nearest
+from ..core.recipe import embedded_recipes
+
+if TYPE_CHECKING:
+    from ..core.contracts import Finding
+    from ..pipeline import Run
+
+__all__ = ["show_comparison", "show_doctor", "show_error", "show_rooms", "show_run"]
+
+MARKS = {True: "[green]holds[/]", False: "[red]fails[/]"}
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def _measured(finding: Finding | None) -> str:
+    if finding is None:
+        return ""
+    if finding.value != finding.value:
+        return "undefined"
+    bounds = f" [dim]{_number(finding.low)} to {_number(finding.high)}[/]" if finding.low is not None else ""
+    return _number(finding.value) + bounds
+
+
+def show_run(run: Run, until: str) -> None:
+    """Base against tuned with intervals, the gates, and where everything lies."""
+    console = Console(highlight=False)
+    rows: dict[tuple[str, str], dict[str, Finding]] = {}
+    for finding in run.findings:
+        if finding.group is None:
+            rows.setdefault((finding.check, finding.metric), {})[finding.subject] = finding
+    if rows and until in ("check", "report"):
+        table = Table(title="base against tuned, with 95 % intervals", title_justify="left", box=None, pad_edge=False)
+        for heading in ("", "base", "tuned", "change", "p"):
+            table.add_column(heading, overflow="fold")
+        for (check, metric), by in rows.items():
+            change = by.get("change")
+            p = "" if change is None or change.p is None else ("< 0.001" if change.p < 0.001 else f"{change.p:.3f}")
+            tuned = by.get("tuned") or next((by[s] for s in ("merged", "reloaded") if s in by), None)
+            table.add_row(f"{check}.{metric}", _measured(by.get("base")), _measured(tuned), _measured(change), p)
+        console.print(table)
+        console.print()
+    for verdict in run.gates:
+        detail = verdict.note or f"{_number(verdict.value or 0.0)} against {_number(verdict.limit or 0.0)}"
+        console.print(f"gate {MARKS[verdict.holds]}  {escape(verdict.gate)}  [dim]{escape(detail)}[/]", soft_wrap=True)
+    if until == "report":
+        console.print(f"report   {run.report}", soft_wrap=True)
+    if run.model.exists():
+        console.print(f"model    {run.model}", soft_wrap=True)
+    console.print(f"run      {run.folder}", soft_wrap=True)
+
+
+def show_comparison(first: Path, second: Path, findings: Sequence[Finding]) -> None:
+    """Two runs' results on the same items, and their difference with its paired test."""
+    console = Console(highlight=False)
+    table = Table(title=f"{first} against {second}, same items", title_justify="left", box=None, pad_edge=False)
+    for heading in ("", first.name, second.name, "difference", "p"):
+        table.add_column(heading)
+    rows: dict[tuple[str, str], dict[str, Finding]] = {}
+    for finding in findings:
+        rows.setdefault((finding.check, finding.metric), {})[finding.subject] = finding
+    for (check, metric), by in rows.items():
+        subjects = list(by.values())
+        change = by.get("change")
+        p = "" if change is None or change.p is None else f"{change.p:.3f}"
+        sides = [finding for finding in subjects if finding is not change]
+        table.add_row(f"{check}.{metric}", *(_measured(f) for f in sides[:2]), _measured(change), p)
+    console.print(table)
+
+
+def show_rooms(room: str | None) -> None:
+    """Every component with its first line; one room, or all."""
+    console = Console(highlight=False)
+    rooms = [*ROOMS, "recipes"]
+    if room is not None and room not in rooms:
+        near = nearest(room, rooms)
+        raise RecipeError(
+            f"there is no room '{room}'",
+            expected="one of " + ", ".join(rooms),
+            remedy=f"did you mean '{near}'?" if near else None,
+        )
+    for name in [room] if room else rooms:
+        lines = _recipe_lines() if name == "recipes" else {item: summary(name, item) for item in names(name)}
+        console.print(f"[bold]{name}[/]")
+        width = max(map(len, lines), default=0)
+        for item, text in lines.items():
+            console.print(f"  {item:<{width}}  [dim]{escape(text)}[/]", soft_wrap=True)
+
+
+def _recipe_lines() -> Mapping[str, str]:
+    folder = Path(__file__).parent.parent / "recipes"
+    lines = {}
+    for name in embedded_recipes():
+        about = [
+            line.partition(":")[2].strip().strip("\"'")
+            for line in (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+            if line.startswith("about:")
+        ]
+        lines[name] = about[0] if about else ""
+    return lines
+
+
+def show_doctor(sections: Mapping[str, Mapping[str, Any]]) -> None:
+    """The doctor's notes, section by section."""
+    console = Console(highlight=False)
+    for title, entries in sections.items():
+        console.print(f"[bold]{title}[/]")
+        width = max(map(len, entries), default=0)
+        for key, value in entries.items():
+            console.print(f"  {key:<{width}}  {escape(str(value))}", soft_wrap=True)
+
+
+def show_error(error: LuthierError) -> None:
+    """Each problem: where, what was found, what was expected, the remedy."""
+    console = Console(stderr=True, highlight=False)
+    count = len(error.problems)
+    if count > 1:
+        console.print(f"[red]{count} problems[/]")
+    for problem in error.problems:
+        place = f"[bold]{escape(problem.where)}[/]: " if problem.where else ""
+        console.print(f"[red]error:[/] {place}{escape(problem.found)}", soft_wrap=True)
+        if problem.expected:
+            console.print(f"  expected: {escape(problem.expected)}", soft_wrap=True)
+        if problem.remedy:
+            console.print(f"  remedy:   {escape(problem.remedy)}", soft_wrap=True)

@@ -1,0 +1,80 @@
+"""Talking with a run's model: one prompt, or a conversation in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from ..core.errors import LuthierError
+from ..core.example import Turn
+
+__all__ = ["Talker", "converse"]
+
+
+class Talker:
+    """A run's result (or a model folder), ready to answer. Decoding follows the run's recipe unless given.
+
+    Errors: LuthierError where the folder holds no model yet.
+    """
+
+    def __init__(self, folder: Path, max_new_tokens: int | None, temperature: float | None, seed: int) -> None:
+        from ..core.recipe import Decoding, Machine
+        from ..core.recipe_file import load_recipe
+        from ..data.template import template_for
+        from ..engine.device import choose
+        from ..models.load import load_model
+
+        model = folder / "model" if (folder / "recipe.yaml").exists() else folder
+        if not (model / "config.json").exists():
+            raise LuthierError(
+                "there is no model here yet", where=str(model), remedy=f"luthier export {folder} writes it"
+            )
+        recipe = load_recipe(folder) if (folder / "recipe.yaml").exists() else None
+        machine, decoding = (recipe.machine, recipe.decoding) if recipe else (Machine(), Decoding())
+        self.decoding = decoding.model_copy(
+            update={
+                key: value
+                for key, value in (("max_new_tokens", max_new_tokens), ("temperature", temperature))
+                if value is not None
+            }
+        )
+        compute = choose(machine)
+        self.loaded = load_model(str(model), "causal_lm", dtype=compute.dtype, device=compute.device, seed=seed)
+        self.template = template_for(self.loaded.tokenizer, recipe.chat_template if recipe else None)
+        self.seed = seed
+
+    def answer(self, turns: Sequence[tuple[str, str]]) -> str:
+        """The model's next turn after (role, content) pairs."""
+        from ..models.generate import generate
+
+        prompt = self.template.prompt([Turn(role, content) for role, content in turns])
+        ids = generate(
+            self.loaded.model,
+            [prompt],
+            stop=self.template.stop,
+            pad=self.loaded.tokenizer.pad_token_id,
+            max_new_tokens=self.decoding.max_new_tokens,
+            temperature=self.decoding.temperature,
+            top_p=self.decoding.top_p,
+            seeds=[self.seed + len(turns)],
+        )[0]
+        return str(self.loaded.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+
+def converse(talker: Talker) -> None:
+    """Reads lines, answers each with the whole conversation in view."""
+    turns: list[tuple[str, str]] = []
+    while True:
+        try:
+            said = input("you> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            typer.echo("")
+            return
+        if not said:
+            return
+        turns.append(("user", said))
+        reply = talker.answer(turns)
+        turns.append(("assistant", reply))
+        typer.echo(f"model> {reply}")

@@ -1,0 +1,220 @@
+"""Recipes from files and names: YAML with line numbers, `key.path=value` overrides, the recipes that ship."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import Problem, RecipeError, nearest
+from .recipe import Recipe, embedded_recipes
+
+__all__ = ["apply_overrides", "dump", "load_recipe", "recipe_path"]
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 2e-4 is a number (YAML 1.1 reads it as text) and a key may stand only once."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*(?:[eE][-+]?\d+)|\d[\d_]*\.[\d_]*|\.\d[\d_]*(?:[eE][-+]?\d+)?|\.(?:inf|Inf|nan|NaN))$"),
+    list("-+0123456789."),
+)
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: dict[Any, int] = {}
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        line = key_node.start_mark.line + 1
+        if key in seen:
+            raise RecipeError(
+                f"the key '{key}' stands twice, at lines {seen[key]} and {line}", remedy="keep one of the two"
+            )
+        seen[key] = line
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def recipe_path(source: str | Path) -> Path:
+    """The file of a recipe given by path or by the name of one that ships.
+
+    Errors: RecipeError with the nearest name.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        return path / "recipe.yaml"
+    shipped = RECIPES / f"{source}.yaml"
+    if shipped.is_file() and shipped.parent == RECIPES:
+        return shipped
+    near = nearest(str(source), embedded_recipes())
+    raise RecipeError(
+        f"there is no recipe '{source}'",
+        expected="a YAML file, a run folder, or one of " + ", ".join(embedded_recipes()),
+        remedy=f"did you mean '{near}'?" if near else "luthier list recipes shows those that ship",
+    )
+
+
+def load_recipe(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str] = ()) -> Recipe:
+    """A checked recipe. Errors: RecipeError with every problem, each with file and line where it has one."""
+    if isinstance(source, Recipe) and not overrides:
+        return Recipe.of(source)
+    lines: dict[str, int] = {}
+    where = "recipe"
+    if isinstance(source, (str, Path)):
+        path = recipe_path(source)
+        where = str(path)
+        value, lines = _parse(path)
+    else:
+        value = source.plain() if isinstance(source, Recipe) else json.loads(json.dumps(dict(source), default=str))
+    value = apply_overrides(value, overrides)
+    try:
+        return Recipe.of(value)
+    except RecipeError as error:
+        raise RecipeError([_placed(problem, where, lines) for problem in error.problems]) from error
+
+
+def _parse(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        node = yaml.compose(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", remedy="save it as UTF-8") from error
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise RecipeError(
+            f"this is not valid YAML: {getattr(error, 'problem', None) or error}",
+            where=place,
+            remedy="check indentation, brackets and quotes at this line",
+        ) from error
+    except RecipeError as error:
+        raise RecipeError([problem.at(str(path)) for problem in error.problems]) from error
+    if not isinstance(value, dict):
+        raise RecipeError("a recipe is a mapping of keys", where=str(path), expected="name, model, data, phases, ...")
+    lines: dict[str, int] = {}
+    if node is not None:
+        _lines(node, "", lines)
+    return value, lines
+
+
+def _lines(node: yaml.Node, prefix: str, found: dict[str, int]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, child in node.value:
+            place = f"{prefix}{key.value}"
+            found[place] = key.start_mark.line + 1
+            _lines(child, place + ".", found)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            found[f"{prefix}{index}"] = child.start_mark.line + 1
+            _lines(child, f"{prefix}{index}.", found)
+
+
+def _placed(problem: Problem, where: str, lines: Mapping[str, int]) -> Problem:
+    place = problem.where or ""
+    probe = place
+    while probe and probe not in lines:
+        probe = probe.rpartition(".")[0]
+    at = f"{where}:{lines[probe]}" if probe else where
+    return replace(problem, where=f"{at}: {place}" if place else at)
+
+
+def apply_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The mapping with `key.path=value` applied.
+
+    A part of the path may be a position in a list, the name of a phase, or the name of a component in a list
+    (`checks.forgetting.on=general.jsonl`); with one phase, its keys may be given without `phases.0`.
+    Errors: RecipeError naming the override.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(dict(value)))
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path:
+            raise RecipeError(
+                f"'{override}' is no override", expected="key.path=value, for example phases.0.epochs=3"
+            )
+        try:
+            given = yaml.load(text, Loader=_Loader) if text else None  # noqa: S506 - a subclass of SafeLoader
+        except yaml.YAMLError:
+            given = text
+        keys = path.split(".")
+        if keys[0] in _phase_keys() and len(result.get("phases") or [{}]) == 1:
+            keys = ["phases", "0", *keys]
+        result.setdefault("phases", [{}]) if keys[0] == "phases" else None
+        _set(result, keys, given, override)
+    return result
+
+
+def _phase_keys() -> set[str]:
+    from .recipe import Phase
+
+    own = {info.alias or name for name, info in Phase.model_fields.items()}
+    return own - {info.alias or name for name, info in Recipe.model_fields.items()}
+
+
+def _set(target: Any, keys: Sequence[str], given: Any, override: str) -> None:
+    key, *rest = keys
+    if isinstance(target, list):
+        index = _position(target, key, override)
+        if rest:
+            target[index] = _opened(target[index])
+            inner = target[index]
+            if isinstance(inner, dict) and list(inner) == [key]:
+                inner[key] = _opened(inner[key])
+                inner = inner[key]
+            _set(inner, rest, given, override)
+        else:
+            target[index] = given
+    elif isinstance(target, dict):
+        if rest:
+            child = target.get(key)
+            # A path or a component's bare name opens into a mapping, so that its keys can be set.
+            if isinstance(child, str) and key in ("train", "validation", "test"):
+                child = {"path": child}
+            elif isinstance(child, str) and rest[0] != child:
+                child = {}
+            target[key] = _opened(child)
+            _set(target[key], rest, given, override)
+        else:
+            target[key] = given
+    else:
+        raise RecipeError(f"the override '{override}' goes below a plain value")
+
+
+def _opened(child: Any) -> Any:
+    if isinstance(child, str):
+        return {child: {}}
+    return {} if child is None else child
+
+
+def _position(items: list[Any], key: str, override: str) -> int:
+    if key.isdecimal() and int(key) < len(items):
+        return int(key)
+    for index, item in enumerate(items):
+        if item == key or (isinstance(item, dict) and (item.get("name") == key or list(item) == [key])):
+            return index
+    there = [i if isinstance(i, str) else i.get("name") or next(iter(i), "") for i in items]
+    raise RecipeError(
+        f"the override '{override}' names '{key}', which is not in the list",
+        expected=f"a position below {len(items)}, or one of {', '.join(map(str, there)) or '(empty)'}",
+    )
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML that reads back to an equal one."""
+    return yaml.safe_dump(recipe.plain(), sort_keys=False, allow_unicode=True, width=100)

@@ -1,0 +1,348 @@
+"""One fit: the loop from encoded rows to trained weights.
+
+Everything random in a step comes from (seed, step), so a resumed fit needs no generator's state: rows are a pure
+function of the step's number, and torch is seeded before each step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from ..core.contracts import Adaptation, Batch, Models, Objective, Penalty, Row
+from ..core.errors import Interrupted, MachineError, TrainingDiverged
+from ..core.recipe import Phase
+from ..core.run import digest_of
+from ..data.stream import Stream, micro_batches
+from ..functional.packing import pack
+from .checkpoint import Checkpoint, Checkpoints
+from .meter import Meter, peak_memory_gb
+from .optimize import Stepper
+from .step import StepLoss, accumulate, mean_loss
+from .watch import Watcher
+
+__all__ = ["Fit", "FitResult", "fit"]
+
+DEFAULT_MICRO_TOKENS = 4096
+VALIDATIONS = 10
+
+
+class _Log(Protocol):
+    def __call__(self, event: str, **values: Any) -> None: ...
+
+
+def _silent(event: str, **values: Any) -> None:
+    return None
+
+
+@dataclass
+class Fit:
+    """What one fit needs. `models.policy.model` is adapted already; `rows` are encoded; `folder` None keeps no checkpoints.
+
+    stop: asked after every step; True writes a checkpoint and raises Interrupted. seed: of data order and dropout.
+    """
+
+    models: Models
+    objective: Objective
+    adaptation: Adaptation
+    phase: Phase
+    rows: Sequence[Row]
+    validation: Sequence[Row] = ()
+    penalties: Sequence[tuple[Penalty, Any]] = ()
+    folder: Path | None = None
+    seed: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    micro_tokens: int | None = None
+    log: _Log = _silent
+    stop: Callable[[], bool] = lambda: False
+    order: Sequence[Sequence[int]] | None = None
+    """Row positions of each step, in place of the seeded stream (to replay another program's order)."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What came of a fit: steps done, losses of each step made by this process, totals, and why it ended."""
+
+    steps: int
+    losses: tuple[float, ...]
+    tokens: int
+    supervised: int
+    seconds: float
+    best_step: int | None
+    best_loss: float | None
+    stopped: str
+    micro_tokens: int
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+def fit(job: Fit) -> FitResult:
+    """Trains; the model holds the result afterwards (the best checkpoint's weights where the phase asks for it).
+
+    Errors: TrainingDiverged with step and rows; MachineError when even one row does not fit in memory; Interrupted.
+    """
+    return _Fitting(job).run()
+
+
+class _Fitting:
+    """The state of a running fit, in one place so that it can be written and read back whole."""
+
+    def __init__(self, job: Fit) -> None:
+        self.job = job
+        phase = job.phase
+        self.lengths = [len(row.ids) for row in job.rows]
+        self.stream = Stream(self.lengths, phase.per_step, job.seed)
+        self.total = self._total_steps()
+        self.every = phase.watch.every or max(1, self.total // VALIDATIONS)
+        self.save_every = phase.checkpoints.every or self.every
+        self.watcher = Watcher(phase.watch.patience)
+        self.meter = Meter()
+        self.micro_tokens = job.micro_tokens or min(phase.per_step.tokens or DEFAULT_MICRO_TOKENS, DEFAULT_MICRO_TOKENS)
+        self.stepper = self._make_stepper()
+        self.checkpoints = Checkpoints(job.folder, phase.checkpoints.keep) if job.folder else None
+        self.validation = self._validation_batches()
+        self.losses: list[float] = []
+        self.depends = digest_of(
+            {
+                "lengths": self.lengths,
+                "ids": [row.id for row in job.rows],
+                "phase": phase.model_dump(mode="json", by_alias=True),
+                "seed": job.seed,
+            }
+        )
+
+    def _total_steps(self) -> int:
+        if self.job.order is not None:
+            return len(self.job.order)
+        return self.job.phase.steps or self.stream.steps_in(self.job.phase.epochs or 1.0)
+
+    def _make_stepper(self) -> Stepper:
+        job, phase = self.job, self.job.phase
+        lr = phase.optimizer.lr or job.adaptation.usual_lr
+        return Stepper(
+            phase.optimizer,
+            phase.schedule,
+            job.adaptation.groups(job.models.policy.model),
+            lr=lr,
+            total=self.total,
+            clip=phase.clip,
+        )
+
+    # ---- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> FitResult:
+        step, stopped = self._resume()
+        model = self.job.models.policy.model
+        model.train()
+        try:
+            with _noise(self.job.models.policy, self.job.phase.embedding_noise):
+                while step < self.total and not stopped:
+                    self._one_step(step)
+                    step += 1
+                    stopped = self._after(step)
+        finally:
+            model.eval()
+        best = self._take_best()
+        return FitResult(
+            steps=step,
+            losses=tuple(self.losses),
+            tokens=self.meter.tokens,
+            supervised=self.meter.supervised,
+            seconds=self.meter.seconds,
+            best_step=self.watcher.best_step if best else None,
+            best_loss=self.watcher.best if best else None,
+            stopped=stopped or "all steps done",
+            micro_tokens=self.micro_tokens,
+        )
+
+    def _one_step(self, step: int) -> None:
+        job = self.job
+        job.adaptation.at(step / max(1, self.total), job.models.policy.model)
+        chosen = list(job.order[step]) if job.order is not None else self.stream.rows_of(step)
+        self.meter.start()
+        loss = self._gradients(step, chosen)
+        norm = self.stepper.gradient_norm()
+        self._refuse_nonfinite(step, loss, norm, chosen)
+        lr = self.stepper.step(step)
+        self.meter.stop(loss.tokens, loss.supervised)
+        self.losses.append(loss.loss)
+        terms = {name: value for name, value in loss.terms.items() if len(loss.terms) > 1}
+        job.log(
+            "step",
+            phase=job.phase.name,
+            step=step + 1,
+            total=self.total,
+            loss=loss.loss,
+            lr=lr,
+            grad_norm=norm,
+            tokens=self.meter.tokens,
+            tokens_per_s=round(self.meter.rate, 1),
+            memory_gb=round(peak_memory_gb(job.device), 3),
+            **({"terms": terms} if terms else {}),
+        )
+
+    def _gradients(self, step: int, chosen: Sequence[int]) -> StepLoss:
+        """The step's gradients; out of memory halves the micro-batch and starts the step again."""
+        while True:
+            torch.manual_seed(_seed_of(self.job.seed, step))
+            try:
+                return accumulate(self.job.objective, self.job.penalties, self.job.models, self._batches(chosen))
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                self.stepper.zero()
+                longest = max(self.lengths[index] for index in chosen)
+                if self.micro_tokens <= longest:
+                    raise MachineError(
+                        f"out of memory with a single row of {longest} tokens in a micro-batch",
+                        where=f"phase '{self.job.phase.name}', step {step + 1}",
+                        remedy="set max_length lower, choose an adaptation with fewer trained weights, or machine.dtype=bfloat16",
+                    ) from error
+                self.micro_tokens = max(longest, self.micro_tokens // 2)
+            self.job.log(
+                "warning",
+                phase=self.job.phase.name,
+                text=f"out of memory at step {step + 1}: micro-batches of {self.micro_tokens} tokens from here on",
+            )
+
+    def _batches(self, chosen: Sequence[int]) -> list[Batch]:
+        cut = micro_batches(chosen, self.lengths, self.micro_tokens)
+        return [pack([self.job.rows[index] for index in part]).to(self.job.device) for part in cut]
+
+    def _refuse_nonfinite(self, step: int, loss: StepLoss, norm: float, chosen: Sequence[int]) -> None:
+        if math.isfinite(loss.loss) and math.isfinite(norm):
+            return
+        self.stepper.zero()
+        rows = ", ".join(f"'{self.job.rows[index].id}'" for index in chosen[:5])
+        more = f" and {len(chosen) - 5} more" if len(chosen) > 5 else ""
+        what = f"the loss is {loss.loss}" if not math.isfinite(loss.loss) else f"the gradient's norm is {norm}"
+        raise TrainingDiverged(
+            f"{what}; nothing was changed by this step",
+            where=f"phase '{self.job.phase.name}', step {step + 1}, rows {rows}{more}",
+            expected="a finite number",
+            remedy="lower the learning rate, lengthen the warmup, clip gradients, or train in float32 (machine.dtype=float32); "
+            "then look at the rows named",
+        )
+
+    # ---- between steps -----------------------------------------------------------------------------------------------
+
+    def _after(self, step: int) -> str:
+        """Validation, checkpoint and stops after `step` steps; why training ends here, or an empty text."""
+        last = step == self.total
+        stopped = ""
+        if self.validation and (step % self.every == 0 or last) and self._validate(step):
+            stopped = f"no better validation loss in {self.watcher.patience} validations" if self.watcher.exhausted else ""
+        if self.checkpoints and (step % self.save_every == 0 or last or stopped):
+            self._save(step, stopped)
+        if self.job.stop() and not (last or stopped):
+            if self.checkpoints:
+                self._save(step, stopped)
+            raise Interrupted(
+                f"stopped after step {step} of {self.total} of phase '{self.job.phase.name}'",
+                remedy="the same command goes on from here",
+            )
+        return stopped
+
+    def _validate(self, step: int) -> bool:
+        model = self.job.models.policy.model
+        model.eval()
+        loss = mean_loss(self.job.objective, self.job.models, self.validation)
+        model.train()
+        better = self.watcher.seen(step, loss)
+        self.job.log("validation", phase=self.job.phase.name, step=step, loss=loss, best=better)
+        if better and self.job.phase.watch.keep_best:
+            self._best_weights = {name: value.cpu().clone() for name, value in self.stepper.weights().items()}
+            if self.checkpoints:
+                self.checkpoints.write_best(Checkpoint(self._best_weights, {}, {"step": step, "depends": self.depends}))
+        return True
+
+    def _save(self, step: int, stopped: str) -> None:
+        assert self.checkpoints is not None
+        values = {
+            "step": step,
+            "depends": self.depends,
+            "stopped": stopped,
+            "watcher": self.watcher.state(),
+            "micro_tokens": self.micro_tokens,
+            "tokens": self.meter.tokens,
+            "supervised": self.meter.supervised,
+            "seconds": self.meter.seconds,
+        }
+        folder = self.checkpoints.write(step, Checkpoint(self.stepper.weights(), self.stepper.state(), values))
+        self.job.log("checkpoint", phase=self.job.phase.name, step=step, folder=folder.name)
+
+    def _resume(self) -> tuple[int, str]:
+        found = self.checkpoints.newest() if self.checkpoints else None
+        if found is None or found.values["depends"] != self.depends:
+            return 0, ""
+        values = found.values
+        self.stepper.load_weights(found.weights)
+        self.stepper.load_state(found.optimizer)
+        self.watcher = Watcher(**values["watcher"])
+        self.micro_tokens = values["micro_tokens"]
+        self.meter = Meter(values["tokens"], values["supervised"], values["seconds"])
+        self.job.log("note", phase=self.job.phase.name, text=f"goes on after step {values['step']}")
+        return int(values["step"]), str(values["stopped"])
+
+    def _take_best(self) -> bool:
+        """Puts the best weights into the model; whether there were any."""
+        if not (self.validation and self.job.phase.watch.keep_best):
+            return False
+        weights = getattr(self, "_best_weights", None)
+        if weights is None and self.checkpoints:
+            best = self.checkpoints.best()
+            weights = best.weights if best is not None and best.values["depends"] == self.depends else None
+        if weights is None:
+            return False
+        self.stepper.load_weights(weights)
+        return True
+
+    def _validation_batches(self) -> list[Batch]:
+        rows = list(self.job.validation)
+        lengths = [len(row.ids) for row in rows]
+        limit = self.job.phase.watch.rows
+        chosen = list(range(len(rows)))
+        if limit is not None and limit < len(rows):
+            generator = torch.Generator().manual_seed(self.job.seed)
+            chosen = sorted(torch.randperm(len(rows), generator=generator)[:limit].tolist())
+        cut = micro_batches(chosen, lengths, self.micro_tokens)
+        return [pack([rows[index] for index in part]).to(self.job.device) for part in cut]
+
+
+def _seed_of(seed: int, step: int) -> int:
+    """A 63-bit seed for one step, far apart for neighboring steps (splitmix64's mixing, Steele et al. 2014)."""
+    mask = (1 << 64) - 1
+    value = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & mask
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & mask
+    return (value ^ (value >> 31)) >> 1
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    text = str(error)
+    return (
+        isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        or "not enough memory" in text
+        or "can't allocate memory" in text
+    )
+
+
+@contextmanager
+def _noise(role: Any, alpha: float) -> Any:
+    """NEFTune's noise on the policy's embeddings while it trains (Jain et al. 2023)."""
+    if not alpha:
+        yield
+        return
+    role.embedding_noise = alpha
+    try:
+        yield
+    finally:
+        role.embedding_noise = 0.0

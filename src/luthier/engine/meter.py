@@ -1,0 +1,49 @@
+"""What a run costs: tokens, seconds in steps, tokens a second, peak memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import torch
+
+__all__ = ["Meter", "peak_memory_gb"]
+
+
+def peak_memory_gb(device: torch.device | None = None) -> float:
+    """Peak memory in GB (10^9 bytes): of the device on CUDA, else the process's resident peak."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes.
+    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
+
+
+@dataclass
+class Meter:
+    """Adds up useful (non-padding) tokens and the seconds spent in steps; the rate is over the last 20 steps."""
+
+    tokens: int = 0
+    supervised: int = 0
+    seconds: float = 0.0
+    _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=20))
+    _started: float = 0.0
+
+    def start(self) -> None:
+        self._started = time.perf_counter()
+
+    def stop(self, tokens: int, supervised: int) -> None:
+        spent = time.perf_counter() - self._started
+        self.tokens += tokens
+        self.supervised += supervised
+        self.seconds += spent
+        self._recent.append((tokens, spent))
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second over the last steps."""
+        seconds = sum(spent for _, spent in self._recent)
+        return sum(tokens for tokens, _ in self._recent) / seconds if seconds else 0.0

@@ -1,0 +1,269 @@
+"""One phase of a recipe: the model as the phase finds it, its encoded rows, training, and its written result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.component import build
+from ..core.contracts import Adaptation, Objective, Row
+from ..core.errors import DataError, RecipeError
+from ..core.example import Example
+from ..core.files import write_atomic
+from ..core.recipe import Phase, Recipe
+from ..core.run import EventLog, RunFolder
+from ..data.encode import Encoding, encode_all
+from ..models.export import save_model
+from ..models.load import Loaded, load_model
+from ..models.roles import Models, role_of
+from .device import Compute
+from .fit import Fit, FitResult, fit
+
+__all__ = ["Setting", "Splits", "adapted", "encoding_of", "facts_of", "fit_head", "open_model", "train_phase"]
+
+Splits = Mapping[str, Sequence[Example]]
+LONGEST = 2048
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every phase of a run shares."""
+
+    recipe: Recipe
+    folder: RunFolder
+    compute: Compute
+    log: EventLog
+    seed: int
+    stop: Callable[[], bool] = field(default=lambda: False)
+
+    def phase_folder(self, number: int) -> Path:
+        return self.folder.phase(number + 1, self.recipe.phases[number].name)
+
+    def result(self, number: int) -> Path:
+        return self.phase_folder(number) / "result"
+
+
+# ---- the model as a phase finds it -----------------------------------------------------------------------------------
+
+
+def _before(recipe: Recipe, number: int) -> tuple[str | None, int | None]:
+    """(model source, None) or (None, number of the earlier phase) that phase `number` starts from."""
+    start = recipe.phases[number].from_
+    names = [phase.name for phase in recipe.phases[:number]]
+    if start is not None:
+        return (None, names.index(start)) if start in names else (start, None)
+    return (recipe.model, None) if number == 0 else (None, number - 1)
+
+
+def open_model(setting: Setting, number: int, *, dtype: torch.dtype | None = None, dropout: bool = False) -> Loaded:
+    """The model before phase `number` (from 0): its source, with the results of the phases before it folded in."""
+    phase = setting.recipe.phases[number]
+    source, earlier = _before(setting.recipe, number)
+    if earlier is not None:
+        before = setting.recipe.phases[earlier]
+        loaded = adapted(setting, earlier, dtype=torch.float32, trained=True)
+        plain = before.adaptation.merge(loaded.model)
+        # The folded model goes through a folder: the next phase may need another head, dtype or dropout.
+        merged = setting.phase_folder(earlier) / "merged"
+        if not (merged / "config.json").exists():
+            save_model(plain, loaded.tokenizer, merged)
+        source = str(merged)
+    assert source is not None
+    facts = facts_of(setting, number) if phase.objective.task == "sequence_classification" else {}
+    several = facts.get("multi_label", False)
+    loaded = load_model(
+        source,
+        phase.objective.task,
+        labels=facts.get("classes"),
+        problem=("multi_label_classification" if several else "single_label_classification") if facts else None,
+        dtype=dtype or setting.compute.dtype,
+        device=setting.compute.device,
+        dropout=phase.dropout if dropout else None,
+        seed=setting.seed,
+    )
+    return loaded
+
+
+def adapted(
+    setting: Setting, number: int, *, dtype: torch.dtype | None = None, trained: bool, dropout: bool = False
+) -> Loaded:
+    """The model of phase `number` with its adaptation applied; `trained`: with the phase's result loaded."""
+    loaded = open_model(setting, number, dtype=dtype, dropout=dropout)
+    adaptation: Adaptation = setting.recipe.phases[number].adaptation
+    model = adaptation.apply(loaded.model)
+    if trained:
+        adaptation.load(model, setting.result(number))
+    return replace(loaded, model=model.to(setting.compute.device))
+
+
+# ---- rows ------------------------------------------------------------------------------------------------------------
+
+
+def facts_of(setting: Setting, number: int) -> dict[str, Any]:
+    """What was surveyed from the phase's training data (class names and the like)."""
+    path = setting.phase_folder(number) / "facts.json"
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
+
+
+def survey(setting: Setting, number: int, train: Sequence[Example]) -> None:
+    """Surveys the training data for the phase's objective and writes the facts down."""
+    facts = setting.recipe.phases[number].objective.survey(train)
+    write_atomic(setting.phase_folder(number) / "facts.json", json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
+
+
+def encoding_of(setting: Setting, number: int, loaded: Loaded) -> Encoding:
+    """The phase's encoding: tokenizer, template, length limit, facts."""
+    phase = setting.recipe.phases[number]
+    return Encoding(
+        loaded.tokenizer,
+        max_length=max_length(phase, loaded.model),
+        overlong=phase.overlong,
+        facts=facts_of(setting, number),
+        chat_template=setting.recipe.chat_template,
+    )
+
+
+def max_length(phase: Phase, model: torch.nn.Module) -> int:
+    """The phase's limit, or the model's own up to 2,048 tokens. Errors: RecipeError for a limit the model cannot take."""
+    own = getattr(model.config, "max_position_embeddings", None) or getattr(model.config, "n_positions", None)
+    if phase.max_length is not None:
+        if own is not None and phase.max_length > own:
+            raise RecipeError(
+                f"max_length is {phase.max_length}, and the model takes {own} tokens",
+                where=f"phase '{phase.name}'",
+                expected=f"at most {own}",
+            )
+        return phase.max_length
+    return min(own or LONGEST, LONGEST)
+
+
+def _rows(objective: Objective, examples: Sequence[Example], encoding: Encoding, what: str) -> list[Row]:
+    rows = encode_all(objective, examples, encoding)
+    if examples and not rows:
+        raise DataError(
+            f"no row of the {what} data could be encoded",
+            expected="at least one row with something to learn within max_length",
+            remedy="raise max_length, or look at the reasons: " + _reasons(encoding),
+        )
+    return rows
+
+
+def _reasons(encoding: Encoding) -> str:
+    reasons = {*encoding.log.dropped.values(), *encoding.log.untrained.values()}
+    return "; ".join(sorted(reasons)[:3]) or "none given"
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
+    """Trains phase `number` (from 0) and writes its result folder and figures; resumes from its checkpoints."""
+    phase = setting.recipe.phases[number]
+    survey(setting, number, splits["train"])
+    loaded = adapted(setting, number, trained=False, dropout=True)
+    encoding = encoding_of(setting, number, loaded)
+    rows = _rows(phase.objective, splits["train"], encoding, "training")
+    log = encoding.log
+    if log.truncated or log.dropped:
+        setting.log(
+            "warning",
+            phase=phase.name,
+            text=f"{len(log.truncated)} rows were shortened and {len(log.dropped)} dropped to fit {encoding.max_length} tokens",
+        )
+    truncated, dropped = len(log.truncated), len(log.dropped)
+    validation = _rows(phase.objective, splits.get("validation", ()), encoding, "validation")
+    models = Models(role_of(loaded.model, loaded.tokenizer.pad_token_id))
+    penalties = [(penalty, penalty.begin(loaded.model)) for penalty in phase.penalties]
+    result = fit(
+        Fit(
+            models=models,
+            objective=phase.objective,
+            adaptation=phase.adaptation,
+            phase=phase,
+            rows=rows,
+            validation=validation,
+            penalties=penalties,
+            folder=setting.phase_folder(number) / "checkpoints",
+            seed=setting.seed,
+            device=setting.compute.device,
+            micro_tokens=setting.recipe.machine.micro_tokens,
+            log=setting.log,
+            stop=setting.stop,
+        )
+    )
+    phase.adaptation.save(loaded.model, setting.result(number))
+    _record(setting, number, loaded.model, result, rows, truncated, dropped)
+    return result
+
+
+def _record(
+    setting: Setting,
+    number: int,
+    model: torch.nn.Module,
+    result: FitResult,
+    rows: Sequence[Row],
+    truncated: int,
+    dropped: int,
+) -> None:
+    from .meter import peak_memory_gb
+
+    phase = setting.recipe.phases[number]
+    trained = sum(p.numel() for group in phase.adaptation.groups(model) for _, p in group.parameters)
+    setting.folder.update_manifest(
+        training={
+            phase.name: {
+                "steps": result.steps,
+                "rows": len(rows),
+                "tokens": result.tokens,
+                "supervised": result.supervised,
+                "seconds": round(result.seconds, 2),
+                "tokens_per_s": round(result.tokens_per_s, 1),
+                "peak_memory_gb": round(peak_memory_gb(setting.compute.device), 3),
+                "trainable": trained,
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "truncated": truncated,
+                "dropped": dropped,
+                "best_step": result.best_step,
+                "best_loss": result.best_loss,
+                "stopped": result.stopped,
+                "micro_tokens": result.micro_tokens,
+            }
+        }
+    )
+
+
+def fit_head(setting: Setting, splits: Splits) -> Loaded:
+    """The base of a task that needs a head: the first phase with the body frozen and only the head trained."""
+    phase = setting.recipe.phases[0]
+    loaded = open_model(setting, 0)
+    if not loaded.fresh:
+        return loaded
+    head: Adaptation = build("adaptations", "head")  # type: ignore[assignment]
+    plain = phase.model_copy(
+        update={"name": "base", "adaptation": head, "optimizer": build("optimizers", "adamw"), "penalties": ()}
+    )
+    model = head.apply(loaded.model)
+    encoding = encoding_of(setting, 0, loaded)
+    fit(
+        Fit(
+            models=Models(role_of(model, loaded.tokenizer.pad_token_id)),
+            objective=phase.objective,
+            adaptation=head,
+            phase=plain,
+            rows=_rows(phase.objective, splits["train"], encoding, "training"),
+            validation=_rows(phase.objective, splits.get("validation", ()), encoding, "validation"),
+            folder=setting.folder.path / "phases" / "0-base" / "checkpoints",
+            seed=setting.seed,
+            device=setting.compute.device,
+            micro_tokens=setting.recipe.machine.micro_tokens,
+            log=setting.log,
+            stop=setting.stop,
+        )
+    )
+    return replace(loaded, model=model)

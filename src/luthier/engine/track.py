@@ -1,0 +1,33 @@
+"""Trackers: listeners that hand events on to tools people already use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import MissingExtra
+
+__all__ = ["TensorBoard"]
+
+
+class TensorBoard:
+    """Writes step and validation events as scalars, by phase. Errors: MissingExtra where tensorboard is absent."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingExtra.of("tensorboard", "the tracker tensorboard") from error
+        self._writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        kind, phase, step = record["event"], record.get("phase", ""), record.get("step")
+        if kind == "step":
+            for name in ("loss", "lr", "grad_norm", "tokens_per_s", "memory_gb"):
+                self._writer.add_scalar(f"{phase}/{name}", record[name], step)
+        elif kind == "validation":
+            self._writer.add_scalar(f"{phase}/validation_loss", record["loss"], step)
+
+    def close(self) -> None:
+        self._writer.close()

@@ -1,0 +1,104 @@
+"""Classification of a text: one class (cross-entropy) or any number of them (binary cross-entropy).
+
+Losses are in nats: a sequence for one class, a sequence summed over classes for several. Several labels are used when a
+row's target is a list. Source: Bishop 2006, section 4.3; class weights "balanced" after King and Zeng 2001.
+Errors: a class that stands only in validation or test data is refused, with the row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ..core.contracts import Batch, Encoder, Models, Objective, Row, Term
+from ..core.errors import DataError, nearest
+from ..core.example import Example
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Classify"]
+
+
+class Classify(Objective):
+    """class_weights: "balanced" weighs each class by rows / (classes x its rows). label_smoothing: 0 to 1."""
+
+    example: ClassVar[dict[str, Any]] = {"class_weights": "balanced", "label_smoothing": 0.05}
+    needs: ClassVar[frozenset[str]] = frozenset({"text"})
+    task: ClassVar[Literal["causal_lm", "sequence_classification"]] = "sequence_classification"
+    class_weights: Literal["none", "balanced"] = "none"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+    def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """classes (sorted), multi_label, and class_weights by class."""
+        several = any(isinstance(example.target, tuple) for example in examples)
+        counts = Counter(label for example in examples for label in _labels(example))
+        classes = sorted(counts)
+        if len(classes) < 2:
+            raise DataError(
+                f"the training data holds {len(classes)} class{'' if len(classes) == 1 else 'es'}"
+                + (f", '{classes[0]}'" if classes else ""),
+                expected="at least two classes to tell apart",
+                remedy="check which column holds the label, and whether a step dropped the other classes",
+            )
+        total = sum(counts.values())
+        weigh = self.class_weights == "balanced"
+        weights = {name: total / (len(classes) * counts[name]) if weigh else 1.0 for name in classes}
+        return {"classes": classes, "multi_label": several, "class_weights": weights}
+
+    def encode(self, example: Example, encoder: Encoder) -> list[Row]:
+        classes: list[str] = encoder.facts["classes"]
+        position = {name: index for index, name in enumerate(classes)}
+        labels = _labels(example)
+        for label in labels:
+            if label not in position:
+                near = nearest(label, classes)
+                raise DataError(
+                    f"the class '{label}' does not occur in the training data",
+                    where=str(example.origin),
+                    expected=f"one of the {len(classes)} classes of the training data"
+                    + (f", such as '{near}'" if near else ""),
+                    remedy="add rows of this class to the training data, or drop it from the others",
+                )
+        indices = [position[label] for label in labels]
+        if encoder.facts["multi_label"]:
+            label_field = np.zeros(len(classes), dtype=np.float32)
+            label_field[indices] = 1.0
+            weight = 1.0
+        else:
+            label_field = np.asarray(indices[0], dtype=np.int64)
+            weight = encoder.facts["class_weights"][labels[0]]
+        rows = encoder.sequence(example, label=label_field)
+        return [
+            Row(row.id, row.ids, row.supervised, row.weight * weight, row.groups, row.fields) for row in rows
+        ]
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        return {"cross_entropy": batch.weights}
+
+    def loss(self, models: Models, batch: Batch) -> list[Term]:
+        import torch.nn.functional as F
+
+        logits = models.policy.class_logits(batch).float()
+        labels = batch.fields["label"]
+        if labels.dim() == 2:
+            soft = labels * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+            losses = F.binary_cross_entropy_with_logits(logits, soft, reduction="none").sum(-1)
+        else:
+            losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
+        return [Term("cross_entropy", losses * batch.weights)]
+
+
+def _labels(example: Example) -> tuple[str, ...]:
+    if example.target is None:
+        raise DataError(
+            f"the row '{example.id}' has no label",
+            where=str(example.origin),
+            expected="a class for the objective classify",
+            remedy="name the label's column with columns: {label: ...}",
+        )
+    return example.target if isinstance(example.target, tuple) else (str(example.target),)

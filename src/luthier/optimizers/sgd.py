@@ -1,0 +1,41 @@
+"""SGD: stochastic gradient descent, with momentum and L2 weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from ..core.contracts import Optimizer
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["SGD"]
+
+
+class SGD(Optimizer):
+    """lr: peak learning rate; None takes the adaptation's usual one, which is meant for AdamW: name your own.
+
+    Source: Sutskever et al. 2013 for the momentum forms. Errors: Nesterov without momentum is refused.
+    """
+
+    example: ClassVar[dict[str, Any]] = {"lr": 0.01, "momentum": 0.9}
+    lr: float | None = Field(None, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    momentum: float = Field(0.0, ge=0, lt=1)
+    nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _nesterov(self) -> SGD:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+    def make(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
+        import torch
+
+        return torch.optim.SGD(
+            [dict(group) for group in groups], momentum=self.momentum, nesterov=self.nesterov, fused=True
+        )

@@ -1,0 +1,54 @@
+"""The same recipe over several seeds, and the spread of what was found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ..core.files import write_atomic
+from ..core.gates import Gate, judge, parse
+from ..core.recipe import Recipe
+from ..core.recipe_file import dump
+from ..core.run import RunFolder
+from ..evaluate.repeats import spread
+from .run import Run, run_one
+
+__all__ = ["repeat"]
+
+
+def repeat(
+    recipe: Recipe,
+    folder: RunFolder,
+    until: str,
+    listeners: Sequence[Callable[[Mapping[str, Any]], None]],
+    stop: Callable[[], bool],
+) -> Run:
+    """One run a seed in seeds/seed-N; findings over seeds (mean, t interval) and gates in the parent's evidence."""
+    from . import stages
+
+    runs: dict[int, Run] = {}
+    for seed in recipe.seeds:
+        single = recipe.model_copy(update={"seed": seed})
+        below = RunFolder(folder.seed(seed))
+        write_atomic(below.recipe, dump(single))
+        for listener in listeners:
+            listener({"event": "note", "text": f"seed {seed}"})
+        runs[seed] = run_one(single, below, until, listeners, stop)
+    if until in ("check", "report"):
+        found = spread({seed: done.findings for seed, done in runs.items()})
+        verdicts = [judge(gate, found) for gate in map(parse, recipe.gates) if isinstance(gate, Gate)]
+        record = {
+            "findings": [asdict(finding) for finding in found],
+            "gates": [asdict(verdict) for verdict in verdicts],
+            "samples": {},
+            "seeds": list(recipe.seeds),
+        }
+        write_atomic(folder.evidence, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+        first = RunFolder(folder.seed(recipe.seeds[0])).manifest()
+        shared = {key: first[key] for key in ("created", "luthier", "versions", "machine", "inputs") if key in first}
+        folder.update_manifest(name=recipe.name, seeds=list(recipe.seeds), **shared)
+    if until == "report":
+        stages.finish(folder)
+    return Run.of(folder.path)

@@ -1,0 +1,196 @@
+"""Runs a recipe from end to end: prepare, base, train, export, check, report. A finished stage is not done again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.contracts import Finding
+from ..core.errors import GateFailed, Interrupted, RecipeError
+from ..core.files import write_atomic
+from ..core.gates import Verdict
+from ..core.recipe import Recipe
+from ..core.recipe_file import dump, load_recipe
+from ..core.run import EventLog, RunFolder
+
+__all__ = ["STAGES", "Run", "fit", "run"]
+
+STAGES = ("prepare", "base", "train", "export", "check", "report")
+"""The stages of a run, in order; `until` names the last one to do."""
+
+Listener = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, and what was found."""
+
+    folder: Path
+    findings: tuple[Finding, ...]
+    gates: tuple[Verdict, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate holds."""
+        return all(verdict.holds for verdict in self.gates)
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def model(self) -> Path:
+        """The result in Hugging Face format."""
+        return self.folder / "model"
+
+    def value(self, name: str, subject: str = "tuned") -> float:
+        """A finding's value: run.value("text_match.exact"). Errors: KeyError naming what was measured."""
+        for finding in self.findings:
+            if f"{finding.check}.{finding.metric}" == name and finding.subject == subject and finding.group is None:
+                return finding.value
+        raise KeyError(f"{name} of {subject}; measured: {sorted({f'{f.check}.{f.metric}' for f in self.findings})}")
+
+    @classmethod
+    def of(cls, folder: Path | str) -> Run:
+        """The run in a folder, as far as it is there."""
+        path = Path(folder)
+        evidence = path / "evidence.json"
+        if not evidence.exists():
+            return cls(path, (), ())
+        record = json.loads(evidence.read_text(encoding="utf-8"))
+        return cls(
+            path,
+            tuple(Finding(**finding) for finding in record["findings"]),
+            tuple(Verdict(**verdict) for verdict in record["gates"]),
+        )
+
+
+def run(
+    recipe: str | Path | Mapping[str, Any] | Recipe,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    until: str = "report",
+    listeners: Sequence[Listener] = (),
+    raise_on_gates: bool = False,
+) -> Run:
+    """Runs a recipe (a file, a shipped name, a mapping or a Recipe) in `out` (default: runs/NAME), resuming what is there.
+
+    overrides: "key.path=value". until: the last stage to do. listeners: called with each event.
+    Errors: RecipeError, DataError, ModelError, MachineError, TrainingDiverged, Interrupted; GateFailed if asked for.
+    """
+    if until not in STAGES:
+        raise RecipeError(f"there is no stage '{until}'", expected="one of " + ", ".join(STAGES))
+    loaded = load_recipe(recipe, overrides)
+    folder = RunFolder(Path(out) if out is not None else Path("runs") / loaded.name)
+    write_atomic(folder.recipe, dump(loaded))
+    with _stoppable() as stop:
+        if len(loaded.seeds) > 1:
+            from .repeat import repeat
+
+            done = repeat(loaded, folder, until, listeners, stop)
+        else:
+            done = run_one(loaded, folder, until, listeners, stop)
+    if raise_on_gates and not done.passed:
+        raise GateFailed(
+            [_gate_problem(verdict, done) for verdict in done.gates if not verdict.holds]
+        )
+    return done
+
+
+def run_one(
+    recipe: Recipe, folder: RunFolder, until: str, listeners: Sequence[Listener], stop: Callable[[], bool]
+) -> Run:
+    """One run with one seed: every stage in order, each kept if it was finished for the same inputs."""
+    from ..engine.device import choose, keep_memory
+    from ..engine.phase import Setting
+    from . import stages
+
+    started = time.monotonic()
+    keep_memory()
+    log = EventLog(folder.events, tuple(listeners) + stages.trackers(recipe, folder))
+    try:
+        compute = choose(recipe.machine, folder.manifest().get("machine", {}).get("dtype"))
+        setting = Setting(recipe, folder, compute, log, recipe.seeds[0], stop)
+        stages.describe(setting)
+        for name in STAGES[: STAGES.index(until) + 1]:
+            getattr(stages, name)(setting)
+            if stop():
+                raise Interrupted(f"stopped after the stage '{name}'", remedy="the same command goes on from here")
+        log("note", text=f"done in {time.monotonic() - started:.0f} s")
+    finally:
+        log.close()
+    return Run.of(folder.path)
+
+
+def fit(
+    model: str,
+    train: str | Path | Sequence[Mapping[str, Any]],
+    *,
+    validation: float | str | None = None,
+    test: float | str | None = None,
+    checks: Sequence[Any] = (),
+    gates: Sequence[str] = (),
+    steps: Sequence[Any] = (),
+    out: str | Path | None = None,
+    name: str = "fit",
+    seed: int = 1,
+    listeners: Sequence[Listener] = (),
+    **phase: Any,
+) -> Run:
+    """One phase without a recipe file: `fit("embedded:nano", rows, adaptation={"lora": {"rank": 8}}, epochs=2)`.
+
+    train: a path, or records as a JSONL line holds them. steps: preparation steps. Further keywords are those of a Phase.
+    Errors: as `run`.
+    """
+    folder = RunFolder(Path(out) if out is not None else Path("runs") / name)
+    if not isinstance(train, (str, Path)):
+        given = folder.path / "given.jsonl"
+        write_atomic(given, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in train))
+        train = given
+    data = {"train": str(train), "validation": validation, "test": test, "steps": list(steps)}
+    value = {
+        "name": name,
+        "model": model,
+        "data": {key: item for key, item in data.items() if item is not None},
+        "phases": [phase],
+        "checks": list(checks),
+        "gates": list(gates),
+        "seed": seed,
+    }
+    return run(Recipe.of(value), out=folder.path, listeners=listeners)
+
+
+def _gate_problem(verdict: Verdict, done: Run) -> Any:
+    from ..core.errors import Problem
+
+    found = verdict.note or f"measured {verdict.value:.4g}, held against {verdict.limit:.4g}"
+    return Problem(found, f"gate '{verdict.gate}'", remedy=f"the evidence lies in {done.report}")
+
+
+@contextmanager
+def _stoppable() -> Iterator[Callable[[], bool]]:
+    """SIGTERM and Ctrl-C ask for a stop after the current step; a second Ctrl-C stops at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

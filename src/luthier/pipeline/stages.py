@@ -1,0 +1,371 @@
+"""The stages of one run. Each reads what earlier ones left in the folder, writes its part, and is kept by digest."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .. import __version__
+from ..core.contracts import CheckContext, Finding, Scores
+from ..core.example import Example
+from ..core.files import write_atomic
+from ..core.gates import Gate, judge, parse
+from ..core.recipe import Recipe, Source
+from ..core.run import RunFolder, digest_of
+from ..data import prepare as preparing
+from ..data.inputs import input_digests
+from ..data.read import read
+from ..engine import phase as phases
+from ..engine.phase import Setting
+from ..evaluate.findings import adjust, findings
+from ..evaluate.scores import read_scores, write_scores
+from . import subjects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["base", "check", "describe", "export", "prepare", "report", "trackers", "train"]
+
+SUBJECTS = ("base", "tuned", "merged", "reloaded")
+PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "pyarrow")
+
+
+def describe(setting: Setting) -> None:
+    """Writes down what runs where, before anything is done."""
+    manifest = setting.folder.manifest()
+    setting.folder.update_manifest(
+        name=setting.recipe.name,
+        created=manifest.get("created") or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        luthier=__version__,
+        versions={name: _version(name) for name in PACKAGES},
+        machine={
+            "platform": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "memory_gb": round(_memory_gb(), 1),
+            "device": str(setting.compute.device),
+            "dtype": str(setting.compute.dtype).removeprefix("torch."),
+            "because": setting.compute.because,
+            "threads": torch.get_num_threads(),
+        },
+        seed=setting.seed,
+    )
+
+
+# ---- prepare ---------------------------------------------------------------------------------------------------------
+
+
+def prepare(setting: Setting) -> None:
+    """Reads, splits and cleans the recipe's data, and that of phases that bring their own."""
+    folder = setting.folder
+    with _kept(setting, "prepare", _prepare_key(setting), (folder.data,)) as todo:
+        if todo:
+            _prepare_into(setting, None, folder.data)
+            for number, phase in enumerate(setting.recipe.phases):
+                if phase.data is not None:
+                    _prepare_into(setting, number, setting.phase_folder(number) / "data")
+
+
+def _prepare_into(setting: Setting, number: int | None, target: Path) -> None:
+    recipe = setting.recipe
+    data = recipe.data if number is None else recipe.data_of(recipe.phases[number])
+    prepared = preparing.prepare(data, setting.seed)
+    preparing.save(prepared, target)
+    inputs = {file.path: {"sha256": file.sha256, "bytes": file.bytes, "rows": file.rows} for file in prepared.files}
+    setting.folder.update_manifest(inputs=inputs)
+    if prepared.bad:
+        first = prepared.bad[0]
+        setting.log(
+            "warning",
+            text=f"{len(prepared.bad)} rows could not be read and were set aside, the first at {first.file}:{first.row} ({first.reason})",
+        )
+
+
+def splits_of(setting: Setting, number: int | None) -> phases.Splits:
+    """The prepared splits that a phase (or, with None, the checks) works on."""
+    own = number is not None and setting.recipe.phases[number].data is not None
+    folder = setting.phase_folder(number) / "data" if own and number is not None else setting.folder.data
+    return preparing.load(folder).splits
+
+
+# ---- base, train, export ---------------------------------------------------------------------------------------------
+
+
+def base(setting: Setting) -> None:
+    """Measures the model before the first phase, on the same items that the tuned one will see."""
+    checks = [check for check in setting.recipe.checks if "base" in check.subjects]
+    if checks:
+        with _kept(setting, "base", _base_key(setting), (setting.folder.scores,)) as todo:
+            if todo:
+                _measure(setting, "base")
+
+
+def train(setting: Setting) -> None:
+    """Trains every phase in order."""
+    for number, phase in enumerate(setting.recipe.phases):
+        with _kept(setting, f"train {phase.name}", _train_key(setting, number), (setting.result(number),)) as todo:
+            if todo:
+                shutil.rmtree(setting.phase_folder(number) / "merged", ignore_errors=True)
+                phases.train_phase(setting, number, splits_of(setting, number))
+
+
+def export(setting: Setting) -> None:
+    """Writes the result in Hugging Face format, with the adaptation folded in where it can be."""
+    from ..core.errors import ModelError
+    from ..models.export import save_model
+
+    last = len(setting.recipe.phases) - 1
+    adaptation = setting.recipe.phases[last].adaptation
+    with _kept(setting, "export", _export_key(setting), (setting.folder.model,)) as todo:
+        if not todo:
+            return
+        loaded = phases.adapted(setting, last, dtype=torch.float32, trained=True)
+        dtype = _saved_dtype(setting, loaded.folder)
+        shutil.rmtree(setting.folder.model, ignore_errors=True)
+        try:
+            model = adaptation.merge(loaded.model)
+        except ModelError as error:
+            # What cannot be folded in lies beside the plain base, in the folder that Luthier's own loader looks into.
+            setting.log("warning", text=f"{error.problems[0].found}; model/ holds the base and model/adapter the adaptation")
+            plain = phases.open_model(setting, last, dtype=torch.float32)
+            save_model(plain.model, plain.tokenizer, setting.folder.model, dtype=dtype)
+            adaptation.save(loaded.model, setting.folder.model / "adapter")
+            spec = json.dumps({"adaptation": _describe(adaptation)}, indent=1)
+            write_atomic(setting.folder.model / "adapter" / "luthier.json", spec + "\n")
+            return
+        save_model(model, loaded.tokenizer, setting.folder.model, dtype=dtype)
+
+
+def _saved_dtype(setting: Setting, source: Path) -> torch.dtype:
+    """As the recipe says, or as the base's own weights are stored."""
+    chosen = setting.recipe.export.dtype
+    if chosen == "auto":
+        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+        chosen = config.get("dtype") or config.get("torch_dtype") or "float32"
+    return getattr(torch, chosen)  # type: ignore[no-any-return]
+
+
+# ---- check -----------------------------------------------------------------------------------------------------------
+
+
+def check(setting: Setting) -> None:
+    """Measures the result, pairs it with the base, and judges the gates."""
+    if setting.recipe.checks:
+        with _kept(setting, "check", _check_key(setting), (setting.folder.scores,)) as todo:
+            if todo:
+                for subject in SUBJECTS[1:]:
+                    _measure(setting, subject)
+    evidence(setting)
+
+
+def _measure(setting: Setting, name: str) -> None:
+    context = _context(setting)
+    test = test_items(setting)
+    for float32 in (False, True):
+        wanted = [c for c in setting.recipe.checks if name in c.subjects and c.float32 == float32]
+        if not wanted:
+            continue
+        subject = subjects.subject(setting, name, torch.float32 if float32 else setting.compute.dtype)
+        for one in wanted:
+            scores = one.measure(subject, one.examples(test, context), context)
+            write_scores(setting.folder.scores, one.component_name(), name, scores)
+            setting.log("note", text=f"measured {one.component_name()} of {name} on {len(scores.rows)} rows")
+
+
+def test_items(setting: Setting) -> Sequence[Example]:
+    """The items that checks measure on: test, or validation where there is no test."""
+    splits = splits_of(setting, None)
+    return splits.get("test") or splits.get("validation") or ()
+
+
+def _context(setting: Setting) -> CheckContext:
+    last = len(setting.recipe.phases) - 1
+    path = setting.phase_folder(last) / "facts.json"
+    facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    @cache
+    def examples(source: str) -> Sequence[Example]:
+        return read([Source(path=source)], bad_rows="stop").examples
+
+    return CheckContext({**facts, "dtype": str(setting.compute.dtype).removeprefix("torch.")}, setting.seed, examples)
+
+
+def evidence(setting: Setting) -> None:
+    """Scores become findings, findings meet the gates; written to evidence.json."""
+    context = _context(setting)
+    found: list[Finding] = []
+    samples: dict[str, list[dict[str, Any]]] = {}
+    confusion: dict[str, Any] = {}
+    for one in setting.recipe.checks:
+        name = one.component_name()
+        scores = {s: read_scores(setting.folder.scores, name, s) for s in one.subjects}
+        found.extend(findings(scores, one.measures(context.facts), name, setting.seed))
+        samples |= _samples(name, scores)
+        confusion |= {subject: asdict(value.confusion) for subject, value in scores.items() if value.confusion}
+    found = adjust(found)
+    verdicts = [judge(gate, found) for gate in map(parse, setting.recipe.gates) if isinstance(gate, Gate)]
+    record = {
+        "findings": [asdict(finding) for finding in found],
+        "gates": [asdict(verdict) for verdict in verdicts],
+        "samples": samples,
+        "confusion": confusion,
+    }
+    write_atomic(setting.folder.evidence, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+
+
+def _samples(name: str, scores: Mapping[str, Scores]) -> dict[str, list[dict[str, Any]]]:
+    """Base and tuned answers to the same items, side by side."""
+    if not any(score.samples for score in scores.values()):
+        return {}
+    answers = {subject: {item.row: item for item in score.samples} for subject, score in scores.items()}
+    rows = [item.row for item in next(score.samples for score in scores.values() if score.samples)]
+    shown = []
+    for row in rows:
+        items = {subject: found[row] for subject, found in answers.items() if row in found}
+        first = next(iter(items.values()))
+        shown.append(
+            {"row": row, "prompt": first.prompt, "wanted": first.wanted}
+            | {subject: item.answer for subject, item in items.items()}
+        )
+    return {name: shown}
+
+
+# ---- report ----------------------------------------------------------------------------------------------------------
+
+
+def report(setting: Setting) -> None:
+    """The page, the model card, and the digests of everything: made anew each time, from the folder alone."""
+    finish(setting.folder)
+
+
+def finish(folder: RunFolder) -> None:
+    """Writes report.html and README.md (copied into model/), then the digests of all outputs."""
+    from ..report.cards import write_card
+    from ..report.page import write_report
+
+    write_card(folder.path)
+    write_report(folder.path)
+    if folder.model.exists():
+        write_atomic(folder.model / "README.md", folder.card.read_text(encoding="utf-8"))
+    folder.update_manifest(outputs=None)
+    folder.update_manifest(outputs=folder.digests())
+
+
+# ---- keys: what each stage depends on --------------------------------------------------------------------------------
+
+
+def _prepare_key(setting: Setting) -> str:
+    recipe = setting.recipe
+    given = [recipe.data, *(phase.data for phase in recipe.phases if phase.data is not None)]
+    return digest_of(
+        {
+            "data": [data.model_dump(mode="json") for data in given],
+            "files": [input_digests(data) for data in given],
+            "seed": setting.seed,
+            "luthier": __version__,
+        }
+    )
+
+
+def _train_key(setting: Setting, number: int) -> str:
+    recipe = setting.recipe
+    return digest_of(
+        {
+            "data": _prepare_key(setting),
+            "model": subjects.source_digest(recipe.model),
+            "phases": [phase.model_dump(mode="json", by_alias=True) for phase in recipe.phases[: number + 1]],
+            "template": recipe.chat_template,
+            "seed": setting.seed,
+            "dtype": str(setting.compute.dtype),
+            "device": setting.compute.device.type,
+        }
+    )
+
+
+def _base_key(setting: Setting) -> str:
+    return digest_of({"phase": _train_key(setting, 0), **_checking(setting.recipe)})
+
+
+def _export_key(setting: Setting) -> str:
+    last = len(setting.recipe.phases) - 1
+    return digest_of({"trained": _train_key(setting, last), "export": setting.recipe.export.model_dump()})
+
+
+def _check_key(setting: Setting) -> str:
+    return digest_of({"exported": _export_key(setting), "base": _base_key(setting)})
+
+
+def _checking(recipe: Recipe) -> dict[str, Any]:
+    plain = recipe.plain()
+    return {"checks": plain.get("checks"), "decoding": plain.get("decoding")}
+
+
+class _kept:  # noqa: N801 - used as a context manager, like a function
+    """Enters with True when the stage must be done, with False when it was finished for the same key."""
+
+    def __init__(self, setting: Setting, stage: str, key: str, outputs: tuple[Path, ...]) -> None:
+        self.setting, self.stage, self.key, self.outputs = setting, stage, key, outputs
+        self.inner: Any = None
+
+    def __enter__(self) -> bool:
+        if self.setting.folder.finished(self.stage, self.key):
+            self.setting.log("stage", stage=self.stage, state="kept")
+            return False
+        self.inner = self.setting.folder.stage(self.stage, self.key, self.setting.log, self.outputs)
+        self.inner.__enter__()
+        return True
+
+    def __exit__(self, *problem: Any) -> None:
+        if self.inner is not None:
+            self.inner.__exit__(*problem)
+
+
+# ---- small facts -----------------------------------------------------------------------------------------------------
+
+
+def trackers(recipe: Recipe, folder: RunFolder) -> tuple[Callable[[Mapping[str, Any]], None], ...]:
+    """The listeners that the recipe's trackers name."""
+    if "tensorboard" not in recipe.trackers:
+        return ()
+    from ..engine.track import TensorBoard
+
+    return (TensorBoard(folder.path / "tensorboard"),)
+
+
+def _describe(component: Any) -> Any:
+    from ..core.component import describe as described
+
+    return described(component)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _memory_gb() -> float:
+    import psutil
+
+    return float(psutil.virtual_memory().total) / 1e9
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()

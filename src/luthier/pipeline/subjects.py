@@ -1,0 +1,89 @@
+"""The models under measurement: base, tuned, merged, reloaded, each opened from what the run folder holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..core.files import sha256_of
+from ..core.run import digest_of
+from ..engine import phase as phases
+from ..engine.phase import Setting
+from ..evaluate.subject import ModelSubject
+from ..models.load import load_model, resolve
+from ..models.roles import role_of
+
+if TYPE_CHECKING:
+    from ..models.load import Loaded
+
+__all__ = ["source_digest", "subject"]
+
+
+def subject(setting: Setting, name: str, dtype: torch.dtype) -> ModelSubject:
+    """The subject called `name` in `dtype`, encoded as the last phase encodes."""
+    last = len(setting.recipe.phases) - 1
+    loaded = _open(setting, name, dtype)
+    return subject_of(setting, name, last, loaded)
+
+
+def subject_of(setting: Setting, name: str, number: int, loaded: Loaded) -> ModelSubject:
+    """A loaded model as a subject of phase `number`'s task."""
+    from .stages import splits_of
+
+    if not (setting.phase_folder(number) / "facts.json").exists():
+        phases.survey(setting, number, splits_of(setting, number)["train"])
+    return ModelSubject(
+        name,
+        role_of(loaded.model, loaded.tokenizer.pad_token_id),
+        phases.encoding_of(setting, number, loaded),
+        setting.recipe.phases[number].objective,
+        setting.recipe.decoding,
+        setting.seed,
+        setting.recipe.machine.micro_tokens or 4096,
+        "the body frozen, only the head trained" if name == "base" and loaded.fresh else None,
+    )
+
+
+def _open(setting: Setting, name: str, dtype: torch.dtype) -> Loaded:
+    recipe = setting.recipe
+    last = len(recipe.phases) - 1
+    if name == "base":
+        return _base(setting)
+    if name == "reloaded":
+        facts = phases.facts_of(setting, last)
+        return load_model(
+            str(setting.folder.model),
+            recipe.phases[last].objective.task,
+            labels=facts.get("classes"),
+            dtype=dtype,
+            device=setting.compute.device,
+            seed=setting.seed,
+        )
+    loaded = phases.adapted(setting, last, dtype=dtype, trained=True)
+    if name == "merged":
+        return replace(loaded, model=recipe.phases[last].adaptation.merge(loaded.model))
+    return loaded
+
+
+def _base(setting: Setting) -> Loaded:
+    from .stages import splits_of
+
+    first = setting.recipe.phases[0].objective
+    if first.task == "sequence_classification":
+        splits = splits_of(setting, 0)
+        phases.survey(setting, 0, splits["train"])
+        return phases.fit_head(setting, splits)
+    return phases.open_model(setting, 0)
+
+
+@cache
+def source_digest(source: str) -> str:
+    """What a model source's weights, config and tokenizer are; a hub id stands for itself."""
+    folder = resolve(source).folder
+    if folder is None:
+        return source
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja", ".model"))
+    return digest_of({path.name: sha256_of(path) for path in files})
