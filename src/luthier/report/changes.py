@@ -132,10 +132,7 @@ def _change(entry: Mapping[str, Any], others: Mapping[str, str]) -> Change:
     """A changed row against what it became, and one that resembles another against that other."""
     before, after = str(entry["before"] or ""), str(entry["after"] or "")
     after = after or others.get(str(entry["of"]), "")
-    if before and after and before != after:
-        body = difference(before, after)
-    else:
-        body = escape(_shortened(before or after))
+    body = difference(before, after) if before and after and before != after else escape(_shortened(before or after))
     place = f"{Path(str(entry['file'])).name}, row {entry['row']} ({entry['split']})"
     of = str(entry["of"]) if entry.get("of") else None
     return Change(place, str(entry["reason"]).partition(": ")[2], of, body)

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from luthier.core.example import Example, Origin, Turn
+from luthier.data.store import write_examples
 from luthier.report.changes import difference, examples, flow
 
 TEXT = st.text("ab <>&'\"é.", max_size=60)
@@ -85,6 +87,42 @@ def test_reasons_are_gathered_by_kind_and_their_details_kept(tmp_path: Path):
     found = examples(ledger(tmp_path / "ledger.parquet", rows))
     assert {key: [change.detail for change in shown] for key, shown in found.items()} == {
         ("read", "unread", "not valid JSON"): ["column 3", "column 8"]
+    }
+
+
+def test_a_near_copy_is_shown_against_the_row_that_stays(tmp_path: Path):
+    stays = Example(
+        "a", {"messages": (Turn("user", "My cello buzzes."), Turn("assistant", "Bring it."))}, Origin("f", 1)
+    )
+    labeled = Example("b", {"text": "lost card"}, Origin("f", 2), target=("card", "lost"))
+    write_examples(tmp_path / "train.parquet", [stays])
+    write_examples(tmp_path / "test.parquet", [labeled])
+    rows = [
+        {
+            "step": "d",
+            "action": "dropped",
+            "reason": "near",
+            "row": 3,
+            "before": "My viola buzzes.\nBring it.",
+            "of": "a",
+        },
+        {"step": "d", "action": "noted", "reason": "near", "row": 4, "before": "lost card\n→ card", "of": "b"},
+        {
+            "step": "d",
+            "action": "dropped",
+            "reason": "exact",
+            "row": 5,
+            "before": "My cello buzzes.\nBring it.",
+            "of": "a",
+        },
+        {"step": "d", "action": "dropped", "reason": "lost", "row": 6, "before": "x", "of": "gone later"},
+    ]
+    found = examples(ledger(tmp_path / "ledger.parquet", rows))
+    assert {key[1:]: str(shown[0].body) for key, shown in found.items()} == {
+        ("dropped", "near"): "My <del>viola</del><ins>cello</ins> buzzes.\nBring it.",
+        ("noted", "near"): "lost card\n→ card<ins> | lost</ins>",
+        ("dropped", "exact"): "My cello buzzes.\nBring it.",
+        ("dropped", "lost"): "x",
     }
 
 
