@@ -52,7 +52,7 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     fit(
         Fit(
-            models=Models(role_of(model, loaded.pad)),
+            models=Models(role_of(model, loaded.tokenizer.pad_token_id)),
             objective=phase.objective,
             adaptation=phase.adaptation,
             phase=phase,

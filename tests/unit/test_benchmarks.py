@@ -118,5 +118,5 @@ def test_a_file_without_rows_is_refused() -> None:
 
 def test_a_side_that_fails_shows_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sft_lora.SIDES, "ours", "benchmarks._nobody")
-    with pytest.raises(SystemExit, match="No module named benchmarks._nobody"):
+    with pytest.raises(SystemExit, match=r"No module named benchmarks\._nobody"):
         sft_lora.measure("ours", tmp_path, rows=8, batch=8, alike=True)
