@@ -100,6 +100,10 @@ def test_undefined_replicates_are_left_out_and_too_many_leave_nothing():
     assert ours.interval(math.nan, replicates) is None
 
 
+def test_infinite_replicates_give_an_infinite_bound():
+    assert ours.interval(2.0, np.array([1.0, 2.0, 3.0, math.inf])) == (1.0, math.inf)
+
+
 def test_paired_bootstrap_sees_a_difference_that_unpaired_noise_hides():
     generator = np.random.default_rng(1)
     first = 100 * generator.normal(size=(80, 1))

@@ -11,7 +11,8 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from luthier.functional.text_match import BLEU_COLUMNS, bleu_counts, bleu_of, exact, normalize, rouge, token_f1
 
-WORDS = "the a violin, bridge neck of strings cello repair cost quick bow. two three It's café 45-60 EUR".split()
+TEXT = "the a violin, bridge neck of strings cello repair cost quick bow. two three It's café 45-60 EUR"
+WORDS = TEXT.split()
 
 
 def sentences(count: int, seed: int, longest: int = 14) -> list[str]:
