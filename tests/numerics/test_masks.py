@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from luthier.core.example import Example, Origin, Turn, turns
 from luthier.data.encode import Encoding
-from luthier.data.template import ChatTemplate, plain_template
+from luthier.data.template import ChatTemplate, plain_template, template_for
 
 TOKENIZERS = {name: make_tokenizer(source) for name, source in (("marked", CHATML_MARKED), ("plain", CHATML_PLAIN))}
 TEMPLATES = {name: ChatTemplate(tokenizer) for name, tokenizer in TOKENIZERS.items()}
@@ -92,3 +92,34 @@ def test_a_truncated_row_ends_in_its_whole_last_answer_or_is_dropped(talk: list[
     assert last == [talk[-1].content, ""]
     whole = len(TEMPLATES["marked"].encode(TEMPLATES["marked"].render(talk))[0])
     assert ("r" in encoding.log.truncated) == (whole > limit)
+
+
+INSTRUCT = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+"""A template in the manner of the first Llama and Mistral chat models: no header for the answer."""
+
+
+@pytest.mark.parametrize("scheme", ["first", "always"])
+@pytest.mark.parametrize("source", [INSTRUCT, None])
+def test_word_start_tokenizers_learn_whole_answers_after_their_inference_prompts(scheme: str, source: str | None):
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = Tokenizer(models.BPE(unk_token="<unk>"))
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
+    pieces.train_from_iterator(["the moon is a wolf [INST] User: Assistant: </s>\n the moon a wolf"] * 4, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=pieces, bos_token="<s>", eos_token="</s>", unk_token="<unk>", chat_template=source
+    )
+    template = template_for(tokenizer, None if source else "plain")
+    talk = turns(("user", "a </s> wolf"), ("assistant", "the moon"), ("user", "the moon"), ("assistant", "a wolf"))
+    ids, supervised = template.encode(template.render(talk))
+    assert tokenizer.convert_ids_to_tokens(ids[supervised]) == ["▁the", "▁moon", "</s>", "▁a", "▁wolf", "</s>"]
+    assert (ids == tokenizer.eos_token_id).sum() == 2
+    for turn in (1, 3):
+        prompt = template.prompt(talk[:turn])
+        assert prompt == ids[: len(prompt)].tolist()
+        assert supervised[len(prompt)]
