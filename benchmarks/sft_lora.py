@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._workload import ceiling, write_model
+from benchmarks._workload import WARM, ceiling, write_model
 from benchmarks.record import Measured, finish
 
 __all__ = ["main", "rows_of"]
@@ -74,14 +74,26 @@ def compare(model: Path, *, rows: int, pairs: int, batches: Mapping[str, int], a
     for pair in range(pairs):
         order = tuple(SIDES) if pair % 2 == 0 else tuple(reversed(SIDES))
         found.append({side: measure(side, model, rows=rows, batch=batches[side], alike=alike) for side in order})
+        if batches["other"] == WARM:
+            refuse_unlike(found[-1])
     return found
+
+
+def refuse_unlike(pair: Mapping[str, Result]) -> None:
+    """Where both first steps hold the same rows, their losses must agree: otherwise the sides do different work.
+
+    Errors: SystemExit when they are more than 0.01 nats a token apart (bf16 rounding was measured at 0.0001).
+    """
+    ours, other = pair["ours"]["first_loss"], pair["other"]["first_loss"]
+    if abs(ours - other) > 0.01:
+        raise SystemExit(f"the first step's loss is {ours:.4f} for ours and {other:.4f} for the peer on the same rows")
 
 
 def rows_of(name: str, pairs: Sequence[Mapping[str, Result]], best: float) -> list[Measured]:
     """The comparison's lines: rate, memory, and the share of the ceiling `best` (operations a second)."""
 
     def middle(side: str, key: str) -> float:
-        return statistics.median(pair[side][key] for pair in pairs)
+        return float(statistics.median(pair[side][key] for pair in pairs))
 
     faster = [pair["ours"]["tokens_per_s"] / pair["other"]["tokens_per_s"] for pair in pairs]
     smaller = [pair["other"]["peak_gb"] / pair["ours"]["peak_gb"] for pair in pairs]

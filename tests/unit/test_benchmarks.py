@@ -116,6 +116,12 @@ def test_a_file_without_rows_is_refused() -> None:
         record.section("empty", [])
 
 
+def test_sides_that_do_different_work_are_refused() -> None:
+    sft_lora.refuse_unlike({"ours": {"first_loss": 10.931}, "other": {"first_loss": 10.932}})
+    with pytest.raises(SystemExit, match="same rows"):
+        sft_lora.refuse_unlike({"ours": {"first_loss": 10.93}, "other": {"first_loss": 10.83}})
+
+
 def test_a_side_that_fails_shows_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sft_lora.SIDES, "ours", "benchmarks._nobody")
     with pytest.raises(SystemExit, match=r"No module named benchmarks\._nobody"):
