@@ -109,6 +109,14 @@ def test_all_hits_or_none_get_exact_bounds():
     assert none.high == pytest.approx(stats.binomtest(0, 50).proportion_ci(method="exact").high)
 
 
+def test_a_change_that_no_row_contradicts_is_not_certain():
+    upper = stats.binomtest(0, 50).proportion_ci(method="exact").high
+    still = findings({"base": scores("hits", np.zeros(50)), "tuned": scores("hits", np.zeros(50))}, [HITS], "c", 1)[2]
+    assert (still.value, still.low, still.high, still.p) == pytest.approx((0.0, -upper, upper, 1.0))
+    learned = findings({"base": scores("hits", np.zeros(50)), "tuned": scores("hits", np.ones(50))}, [HITS], "c", 1)[2]
+    assert (learned.value, learned.low, learned.high) == pytest.approx((1.0, 1 - 2 * upper, 1.0))
+
+
 def test_clusters_are_resampled_together_and_flipped_together():
     names = tuple("abcd"[i // 10] for i in range(40))
     base, tuned = scores("hits", np.zeros(40), clusters=names), scores("hits", np.ones(40), clusters=names)
