@@ -23,6 +23,7 @@ _REMEDIES = {
     errno.EPERM: ("there is no write access", "choose a folder of your own with --out"),
     errno.EROFS: ("the file system is read-only", "choose a writable folder with --out"),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another folder with --out"),
+    errno.EEXIST: ("a part of the path is a file, not a folder", "choose another folder with --out"),
     errno.EISDIR: ("a folder stands where the file belongs", "move it away, or choose another folder with --out"),
 }
 
