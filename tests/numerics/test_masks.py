@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import CHATML_MARKED, CHATML_PLAIN, make_tokenizer
+from tiny import CHATML_MARKED, CHATML_PLAIN, make_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

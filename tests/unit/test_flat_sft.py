@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CHATML_PLAIN, make_llama, make_tokenizer
+from tiny import CHATML_PLAIN, make_llama, make_tokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import flat_sft

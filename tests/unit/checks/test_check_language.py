@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import make_llama
+from tiny import make_llama
 
 from luthier.checks.forgetting import Forgetting
 from luthier.checks.parity import Parity

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from conftest import CHATML_MARKED, CHATML_PLAIN, make_tokenizer
+from tiny import CHATML_MARKED, CHATML_PLAIN, make_tokenizer
 
 from luthier.core.contracts import Objective, Row
 from luthier.core.errors import DataError, ModelError

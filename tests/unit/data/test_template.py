@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import CHATML_MARKED, CHATML_PLAIN, make_tokenizer
+from tiny import CHATML_MARKED, CHATML_PLAIN, make_tokenizer
 
 from luthier.core.errors import DataError, ModelError
 from luthier.core.example import Turn, turns

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CHATML_MARKED, make_bert, make_llama, make_tokenizer
+from tiny import CHATML_MARKED, make_bert, make_llama, make_tokenizer
 
 from luthier.core.errors import MachineError, ModelError
 from luthier.models import export

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_bert, make_llama
+from tiny import make_bert, make_llama
 
 from luthier.core.errors import ModelError
 from luthier.models.generate import generate, next_tokens

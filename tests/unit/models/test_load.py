@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_bert, make_llama, make_tokenizer
+from tiny import make_bert, make_llama, make_tokenizer
 from safetensors.torch import load_file, save_file
 
 from luthier.core.errors import ModelError
