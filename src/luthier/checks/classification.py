@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from ..core.contracts import Check, CheckContext, Confusion, Floats, Measure, Scores, Subject
+from ..core.contracts import Floats
 from ..core.errors import DataError, nearest
+from ..core.evidence import Check, CheckContext, Confusion, Measure, Scores, Subject
 from ..core.example import Example
 from ..functional.statistics import OfSums, row_mean
 

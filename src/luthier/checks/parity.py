@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from ..core.contracts import Check, CheckContext, Floats, Measure, Scores, Subject
+from ..core.contracts import Floats
+from ..core.evidence import Check, CheckContext, Measure, Scores, Subject
 from ..core.example import Example
 
 __all__ = ["Parity"]

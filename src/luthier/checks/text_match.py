@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from ..core.contracts import Check, CheckContext, Measure, Sample, Scores, Subject
 from ..core.errors import DataError
+from ..core.evidence import Check, CheckContext, Measure, Sample, Scores, Subject
 from ..core.example import Example
 from ..functional.statistics import OfSums, row_mean
 

@@ -15,7 +15,7 @@ from ..core.errors import LuthierError, RecipeError, nearest
 from ..core.recipe import embedded_recipes
 
 if TYPE_CHECKING:
-    from ..core.contracts import Finding
+    from ..core.evidence import Finding
     from ..pipeline import Run
 
 __all__ = ["show_comparison", "show_doctor", "show_error", "show_rooms", "show_run"]
@@ -32,7 +32,9 @@ def _measured(finding: Finding | None) -> str:
         return ""
     if finding.value != finding.value:
         return "undefined"
-    bounds = f" [dim]{_number(finding.low)} to {_number(finding.high)}[/]" if finding.low is not None else ""
+    bounds = ""
+    if finding.low is not None and finding.high is not None:
+        bounds = f" [dim]{_number(finding.low)} to {_number(finding.high)}[/]"
     return _number(finding.value) + bounds
 
 

@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .contracts import Finding
 from .errors import Problem
+from .evidence import Finding
 
 __all__ = ["Gate", "Verdict", "judge", "parse"]
 

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .contracts import Check, Objective
+from .contracts import Objective
 from .errors import Problem, nearest
+from .evidence import Check
 
 if TYPE_CHECKING:
     from .recipe import Recipe

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.component import describe
-from ..core.contracts import Check, Finding, Scores
 from ..core.errors import DataError
+from ..core.evidence import Check, Finding, Scores
 from ..core.recipe_file import load_recipe
 from .findings import adjust, aligned, change, level, resampling_of
 from .scores import read_scores

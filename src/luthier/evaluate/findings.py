@@ -15,8 +15,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.contracts import Finding, Measure, Scores
 from ..core.errors import DataError
+from ..core.evidence import Finding, Measure, Scores
 from ..functional.statistics import Resampling, holm, interval, mcnemar, paired_bootstrap, row_mean, sign_flip
 
 __all__ = ["adjust", "aligned", "change", "findings", "level", "resampling_of"]

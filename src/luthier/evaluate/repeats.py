@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
 
-from ..core.contracts import Finding
+from ..core.evidence import Finding
 from ..functional.statistics import t_cdf, t_quantile
 
 __all__ = ["spread"]

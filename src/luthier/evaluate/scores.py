@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.contracts import Confusion, Sample, Scores
 from ..core.errors import DataError
+from ..core.evidence import Confusion, Sample, Scores
 from ..core.files import write_atomic
 
 __all__ = ["read_scores", "write_scores"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.contracts import Finding
 from ..core.errors import GateFailed, Interrupted, RecipeError
+from ..core.evidence import Finding
 from ..core.files import write_atomic
 from ..core.gates import Verdict
 from ..core.recipe import Recipe

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import __version__
-from ..core.contracts import CheckContext, Finding, Scores
+from ..core.evidence import CheckContext, Finding, Scores
 from ..core.example import Example
 from ..core.files import write_atomic
 from ..core.gates import Gate, judge, parse
@@ -143,7 +143,8 @@ def export(setting: Setting) -> None:
             spec = json.dumps({"adaptation": _describe(adaptation)}, indent=1)
             write_atomic(setting.folder.model / "adapter" / "luthier.json", spec + "\n")
             return
-        save_model(model, loaded.tokenizer, setting.folder.model, dtype=dtype)
+        decoding = setting.recipe.decoding.model_dump() if setting.recipe.phases[last].objective.task == "causal_lm" else None
+        save_model(model, loaded.tokenizer, setting.folder.model, generation=decoding, dtype=dtype)
 
 
 def _saved_dtype(setting: Setting, source: Path) -> torch.dtype:
@@ -197,7 +198,8 @@ def _context(setting: Setting) -> CheckContext:
     def examples(source: str) -> Sequence[Example]:
         return read([Source(path=source)], bad_rows="stop").examples
 
-    return CheckContext({**facts, "dtype": str(setting.compute.dtype).removeprefix("torch.")}, setting.seed, examples)
+    shared = {"dtype": str(setting.compute.dtype).removeprefix("torch."), "split_by": setting.recipe.data.split_by}
+    return CheckContext({**facts, **shared}, setting.seed, examples)
 
 
 def evidence(setting: Setting) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from ..core.contracts import Finding
 from ..core.errors import Problem
+from ..core.evidence import Finding
 from ..core.gates import parse
 from .record import Record
 from .words import interval, number, signed

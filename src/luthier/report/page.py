@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from ..core.component import names, summary
-from ..core.contracts import Finding
+from ..core.evidence import Finding
 from ..core.files import write_atomic
 from . import words
 from .changes import examples, flow

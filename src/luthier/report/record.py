@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from ..core.contracts import Finding
 from ..core.errors import DataError
+from ..core.evidence import Finding
 from ..core.gates import Verdict
 from ..core.run import read_events
 

@@ -7,8 +7,8 @@ import pytest
 from sklearn import metrics
 
 from luthier.checks.classification import Classification
-from luthier.core.contracts import CheckContext
 from luthier.core.errors import DataError
+from luthier.core.evidence import CheckContext
 from luthier.core.example import Example, Origin
 from luthier.evaluate.findings import findings
 

@@ -12,8 +12,8 @@ from tiny import make_llama
 from luthier.checks.forgetting import Forgetting
 from luthier.checks.parity import Parity
 from luthier.checks.perplexity import Perplexity
-from luthier.core.contracts import CheckContext
 from luthier.core.errors import DataError
+from luthier.core.evidence import CheckContext
 from luthier.core.example import Example, Origin, Turn
 from luthier.core.recipe import Decoding
 from luthier.data.encode import Encoding

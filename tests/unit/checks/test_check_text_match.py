@@ -7,8 +7,8 @@ import pytest
 import sacrebleu
 
 from luthier.checks.text_match import TextMatch
-from luthier.core.contracts import CheckContext
 from luthier.core.errors import DataError
+from luthier.core.evidence import CheckContext
 from luthier.core.example import Example, Origin, Turn
 from luthier.evaluate.findings import findings
 

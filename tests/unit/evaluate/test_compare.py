@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from luthier.core.contracts import CheckContext
 from luthier.core.errors import DataError
+from luthier.core.evidence import CheckContext
 from luthier.core.example import Example, Origin
 from luthier.evaluate.compare import compare
 from luthier.evaluate.scores import write_scores

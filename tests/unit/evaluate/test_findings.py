@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from luthier.core.contracts import Measure, Scores
 from luthier.core.errors import DataError
+from luthier.core.evidence import Measure, Scores
 from luthier.evaluate.findings import adjust, findings
 from luthier.functional.statistics import OfSums, row_mean
 

@@ -7,7 +7,7 @@ import math
 import pytest
 from scipy import stats
 
-from luthier.core.contracts import Finding
+from luthier.core.evidence import Finding
 from luthier.evaluate.repeats import spread
 
 

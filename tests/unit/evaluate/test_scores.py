@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luthier.core.contracts import Confusion, Sample, Scores
 from luthier.core.errors import DataError
+from luthier.core.evidence import Confusion, Sample, Scores
 from luthier.evaluate.scores import read_scores, write_scores
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from luthier.core.contracts import Finding
+from luthier.core.evidence import Finding
 from luthier.core.gates import Verdict
 
 HOSTILE = "<script>alert('x')</script><img src=http://evil.example/x.png onerror=alert(1)>"
