@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 # Two processes that both spin on two cores slow each other a thousandfold; set before torch is imported.
@@ -14,17 +14,18 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 from tiny import make_bert, make_llama, make_tokenizer
 
+
 @pytest.fixture(scope="session")
 def tokenizer():
     return make_tokenizer()
 
 
-@pytest.fixture()
+@pytest.fixture
 def llama():
     return make_llama()
 
 
-@pytest.fixture()
+@pytest.fixture
 def bert():
     return make_bert()
 
@@ -56,6 +57,6 @@ def outside_data(relative: str) -> Path:
     return path
 
 
-@pytest.fixture()
-def data_file() -> Iterator[object]:
-    yield outside_data
+@pytest.fixture
+def data_file() -> Callable[[str], Path]:
+    return outside_data

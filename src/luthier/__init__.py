@@ -1,7 +1,7 @@
 """Luthier fine-tunes language models from raw data to a model its makers can stand behind.
 
     import luthier
-    run = luthier.run("demo")                     # a recipe: file, shipped name, mapping or Recipe
+    done = luthier.run("demo")                     # a recipe: file, shipped name, mapping or Recipe
     fitted = luthier.fit("embedded:nano", train="rows.jsonl")
 
 Importing this package imports neither torch nor transformers; they come with the first call that needs them.
@@ -20,7 +20,7 @@ __all__ = ["Data", "Decoding", "Machine", "PerStep", "Phase", "Recipe", "Source"
 
 __version__ = "0.1.0"
 
-_HOMES = {name: "luthier.core.recipe" for name in __all__} | {"fit": "luthier.pipeline", "run": "luthier.pipeline"}
+_HOMES = dict.fromkeys(__all__, "luthier.core.recipe") | {"fit": "luthier.pipeline", "run": "luthier.pipeline"}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny import CHATML_MARKED, CHATML_PLAIN, make_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import CHATML_MARKED, CHATML_PLAIN, make_tokenizer
 
 from luthier.core.example import Example, Origin, Turn, turns
 from luthier.data.encode import Encoding

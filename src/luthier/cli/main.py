@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -25,11 +25,11 @@ app = typer.Typer(
 
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, the name of one that ships, or a run folder.")]
 Overrides = Annotated[
-    Optional[list[str]],  # noqa: UP007, UP045 - typer reads this annotation at run time
+    list[str] | None,
     typer.Argument(help="key.path=value, for example data.train=rows.jsonl epochs=2", show_default=False),
 ]
 Out = Annotated[
-    Optional[Path],  # noqa: UP007, UP045 - typer reads this annotation at run time
+    Path | None,
     typer.Option("--out", help="The run folder; default: runs/NAME.", show_default=False),
 ]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
@@ -79,8 +79,8 @@ def plan(recipe: RecipeArgument, overrides: Overrides = None) -> None:
 def generate(
     folder: RunArgument,
     prompt: Annotated[str, typer.Argument(help="What the user says; - reads standard input.")],
-    max_new_tokens: Annotated[Optional[int], typer.Option(min=1, show_default=False)] = None,  # noqa: UP007, UP045
-    temperature: Annotated[Optional[float], typer.Option(min=0.0, show_default=False)] = None,  # noqa: UP007, UP045
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.0, show_default=False)] = None,
     seed: int = 1,
 ) -> None:
     """Answer one prompt with a run's model."""
@@ -93,8 +93,8 @@ def generate(
 @app.command()
 def chat(
     folder: RunArgument,
-    max_new_tokens: Annotated[Optional[int], typer.Option(min=1, show_default=False)] = None,  # noqa: UP007, UP045
-    temperature: Annotated[Optional[float], typer.Option(min=0.0, show_default=False)] = None,  # noqa: UP007, UP045
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.0, show_default=False)] = None,
     seed: int = 1,
 ) -> None:
     """Talk with a run's model; an empty line or Ctrl-D ends."""
@@ -114,7 +114,7 @@ def compare(first: RunArgument, second: RunArgument) -> None:
 
 @app.command("list")
 def list_(
-    room: Annotated[Optional[str], typer.Argument(help="objectives, checks, recipes, ...", show_default=False)] = None,  # noqa: UP007, UP045
+    room: Annotated[str | None, typer.Argument(help="objectives, checks, recipes, ...", show_default=False)] = None,
 ) -> None:
     """Show every component that a recipe can name, and the recipes that ship."""
     from .tables import show_rooms
@@ -182,7 +182,11 @@ def _run(recipe: str, overrides: Sequence[str] | None, out: Path | None, until: 
 
         raise GateFailed(
             [
-                Problem(verdict.note or f"measured {verdict.value:.4g}, limit {verdict.limit:.4g}", f"gate '{verdict.gate}'")
+                Problem(
+                    verdict.note or f"measured {verdict.value:.4g}, held against {verdict.limit:.4g}",
+                    f"gate '{verdict.gate}'",
+                    remedy=f"the evidence lies in {done.report}",
+                )
                 for verdict in done.gates
                 if not verdict.holds
             ]

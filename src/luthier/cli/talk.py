@@ -42,7 +42,7 @@ class Talker:
         )
         compute = choose(machine)
         self.loaded = load_model(str(model), "causal_lm", dtype=compute.dtype, device=compute.device, seed=seed)
-        self.template = template_for(self.loaded.tokenizer, recipe.chat_template if recipe else None)
+        self.template = template_for(self.loaded.tokenizer)
         self.seed = seed
 
     def answer(self, turns: Sequence[tuple[str, str]]) -> str:

@@ -63,7 +63,8 @@ class Component(BaseModel):
 @cache
 def _folder(room: str) -> Path:
     spec = importlib.util.find_spec(ROOMS[room])
-    assert spec is not None and spec.origin is not None, f"room {room} has no package"
+    assert spec is not None, f"room {room} has no package"
+    assert spec.origin is not None, f"room {room} has no package"
     return Path(spec.origin).parent
 
 
@@ -192,7 +193,8 @@ def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]
                 if candidate.__name__ == step:
                     following.append(candidate)
         candidates = following or candidates
-    return [info.alias or name for c in candidates if hasattr(c, "model_fields") for name, info in c.model_fields.items()]
+    models = [candidate for candidate in candidates if hasattr(candidate, "model_fields")]
+    return [info.alias or name for model in models for name, info in model.model_fields.items()]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -81,7 +81,7 @@ class Format(Component):
         raise NotImplementedError(type(self).__name__)
 
     def contents(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`parts`, and optionally `target`, `groups`, `weight`, for Example(...). ValueError says what is wrong with the record."""
+        """`parts`, and optionally `target`, `groups`, `weight`, for Example(...). A ValueError says what is wrong."""
         raise NotImplementedError(type(self).__name__)
 
 
@@ -181,7 +181,7 @@ class Term:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a learning rate: the phase's rate times `scale`; `decay` says whether weight decay applies."""
+    """Parameters that share a learning rate (the phase's times `scale`); `decay`: whether weight decay applies."""
 
     name: str
     parameters: Sequence[tuple[str, nn.Parameter]]
@@ -190,12 +190,12 @@ class ParameterGroup:
 
 
 class Role(Protocol):
-    """A model as an objective sees it: verbs, not layers. What is packed, padded or chunked stays behind them."""
+    """A model as an objective sees it: verbs, not layers. What is packed or chunked stays behind them."""
 
     model: nn.Module
 
     def logps(self, batch: Batch, smoothing: float = 0.0) -> Tensor:
-        """[N] log-probabilities of the N supervised tokens, in batch order. With smoothing e: (1-e) logp + e mean logp."""
+        """[N] log-probabilities of the supervised tokens, in batch order. Smoothing e: (1-e) logp + e mean logp."""
         ...
 
     def class_logits(self, batch: Batch) -> Tensor:
@@ -219,7 +219,7 @@ class Objective(Component):
     """The head that the model must have."""
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """What must be known of the training data before encoding (class names, class weights), as plain JSON values."""
+        """What must be known of the training data before encoding (classes, their weights), as plain JSON values."""
         return {}
 
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:
@@ -236,7 +236,7 @@ class Objective(Component):
 class Penalty(Component):
     """A term beside any objective: L2-SP, EWC, LwF."""
 
-    def begin(self, model: nn.Module) -> None | Mapping[str, Tensor]:
+    def begin(self, model: nn.Module) -> Mapping[str, Tensor] | None:
         """State recorded before the first step of the phase; it is handed back to every call of `terms`."""
         raise NotImplementedError(type(self).__name__)
 

@@ -1,7 +1,7 @@
 """Gates: `check.metric[.subject][.low|.high] OP expression`, with `base` in the expression for the base's value.
 
-    text_match.exact >= base + 0.10        forgetting.perplexity_ratio.high <= 1.10
-    text_match.token_f1.change.low > 0     classification.accuracy >= 0.925
+text_match.exact >= base + 0.10        forgetting.perplexity_ratio.high <= 1.10
+text_match.token_f1.change.low > 0     classification.accuracy >= 0.925
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A gate's outcome: the measured value, the limit it was held against, whether it holds, or why it cannot be told."""
+    """A gate's outcome: the measured value, the limit, whether it holds, or why that cannot be told."""
 
     gate: str
     value: float | None
@@ -83,11 +83,15 @@ def judge(gate: Gate, findings: Sequence[Finding]) -> Verdict:
     candidates = [f for f in findings if f.check == gate.check and f.metric == gate.metric and f.group is None]
     if not candidates:
         measured = sorted({f.metric for f in findings if f.check == gate.check})
-        return Verdict(gate.text, None, None, False, f"not measured; {gate.check} measured {', '.join(measured) or 'nothing'}")
+        return Verdict(
+            gate.text, None, None, False, f"not measured; {gate.check} measured {', '.join(measured) or 'nothing'}"
+        )
     by_subject = {finding.subject: finding for finding in candidates}
     chosen = by_subject.get(gate.subject) if gate.subject else by_subject.get("tuned", candidates[-1])
     if chosen is None:
-        return Verdict(gate.text, None, None, False, f"not measured for {gate.subject}, only for {', '.join(by_subject)}")
+        return Verdict(
+            gate.text, None, None, False, f"not measured for {gate.subject}, only for {', '.join(by_subject)}"
+        )
     value = getattr(chosen, gate.bound)
     base = by_subject.get("base")
     uses_base = any(isinstance(node, ast.Name) for node in ast.walk(gate.limit))

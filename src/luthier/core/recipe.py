@@ -4,14 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .component import Component, Slot, problems_of
 from .errors import Problem, RecipeError
 
-__all__ = ["Checkpoints", "Data", "Decoding", "Export", "Machine", "PerStep", "Phase", "Recipe", "Source", "Watch", "embedded_recipes"]
+if TYPE_CHECKING:
+    from .contracts import Adaptation as AdaptationSlot
+    from .contracts import Format as FormatSlot
+    from .contracts import Objective as ObjectiveSlot
+    from .contracts import Optimizer as OptimizerSlot
+    from .contracts import Penalty as PenaltySlot
+    from .contracts import Schedule as ScheduleSlot
+    from .contracts import Step as StepSlot
+    from .evidence import Check as CheckSlot
+else:
+    FormatSlot, StepSlot, ObjectiveSlot = Slot("formats"), Slot("steps"), Slot("objectives")
+    PenaltySlot, AdaptationSlot = Slot("penalties"), Slot("adaptations")
+    OptimizerSlot, ScheduleSlot, CheckSlot = Slot("optimizers"), Slot("schedules"), Slot("checks")
+
+__all__ = [
+    "Checkpoints",
+    "Data",
+    "Decoding",
+    "Export",
+    "Machine",
+    "PerStep",
+    "Phase",
+    "Recipe",
+    "Source",
+    "Watch",
+    "embedded_recipes",
+]
 
 
 class Part(BaseModel):
@@ -24,7 +50,7 @@ class Source(Part):
     """Where rows come from: a file, a folder of files, or several of them with weights."""
 
     path: str
-    format: Slot("formats") | None = Field(None, description="named, or detected from the first records")
+    format: FormatSlot | None = Field(None, description="named, or detected from the first records")
     columns: dict[str, str] = Field(default_factory=dict, description="this format's key: the file's own column")
     weight: float = Field(1.0, gt=0, description="rows of this source count so much; 2 means twice an epoch")
     limit: int | None = Field(None, gt=0, description="only the first rows, for a quick look")
@@ -38,8 +64,10 @@ class Data(Part):
     test: float | Source | None = Field(None, description="a share of train, or a path")
     split_by: str | None = Field(None, description="a group of the rows (a column): all of its rows in one split")
     groups: tuple[str, ...] = Field((), description="further columns kept as groups")
-    steps: tuple[Slot("steps"), ...] = ()
-    bad_rows: Literal["stop", "quarantine"] = Field("stop", description="stop at rows that cannot be read, or set them aside")
+    steps: tuple[StepSlot, ...] = ()
+    bad_rows: Literal["stop", "quarantine"] = Field(
+        "stop", description="stop at unreadable rows, or set them aside"
+    )
 
     @field_validator("train", "validation", "test", mode="before")
     @classmethod
@@ -54,7 +82,9 @@ class Data(Part):
     def _shares(self) -> Data:
         shares = [share for share in (self.validation, self.test) if isinstance(share, float)]
         if any(not 0 < share < 1 for share in shares) or sum(shares) >= 1:
-            raise ValueError("a share for validation or test lies between 0 and 1, and they leave something to train on")
+            raise ValueError(
+                "a share for validation or test lies between 0 and 1, and they leave something to train on"
+            )
         return self
 
     def sources(self, split: str) -> tuple[Source, ...]:
@@ -96,25 +126,31 @@ class Phase(Part):
     """One training phase: an objective, an adaptation, and how long."""
 
     name: str = Field("train", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
-    objective: Slot("objectives") = Field("causal_lm", validate_default=True)
-    adaptation: Slot("adaptations") = Field("full", validate_default=True)
-    penalties: tuple[Slot("penalties"), ...] = ()
-    optimizer: Slot("optimizers") = Field("adamw", validate_default=True)
-    schedule: Slot("schedules") = Field("cosine", validate_default=True)
+    objective: ObjectiveSlot = Field("causal_lm", validate_default=True)
+    adaptation: AdaptationSlot = Field("full", validate_default=True)
+    penalties: tuple[PenaltySlot, ...] = ()
+    optimizer: OptimizerSlot = Field("adamw", validate_default=True)
+    schedule: ScheduleSlot = Field("cosine", validate_default=True)
     epochs: float | None = Field(None, gt=0, description="passes over the data; default 1 where steps is not given")
     steps: int | None = Field(None, gt=0)
     per_step: PerStep = PerStep(tokens=4096)
-    max_length: int | None = Field(None, gt=1, description="longest sequence in tokens; default: what the model can, at most 2048")
+    max_length: int | None = Field(
+        None, gt=1, description="longest sequence, in tokens; default: the model's, at most 2048"
+    )
     overlong: Literal["trim_prompt", "drop", "error"] = Field(
         "trim_prompt", description="what happens to rows over max_length; an answer's end is never cut"
     )
     clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null switches it off")
-    dropout: float | None = Field(None, ge=0, lt=1, description="sets every dropout of the model; default: the model's own")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="sets every dropout; default: the model's own"
+    )
     embedding_noise: float = Field(0.0, ge=0, description="NEFTune's alpha; 0 is off")
     watch: Watch = Watch()
     checkpoints: Checkpoints = Checkpoints()
     data: Data | None = Field(None, description="default: the recipe's data")
-    from_: str | None = Field(None, alias="from", description="the phase or run it starts from; default: the phase before")
+    from_: str | None = Field(
+        None, alias="from", description="the phase or run it starts from; default: the phase before"
+    )
 
     @model_validator(mode="after")
     def _length(self) -> Phase:
@@ -135,7 +171,9 @@ class Machine(Part):
     """What to run on. Everything is chosen by itself unless named."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="of frozen weights and products; what is trained keeps float32 masters")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="of frozen weights and products; what is trained keeps float32 masters"
+    )
     micro_tokens: int | None = Field(None, gt=0, description="tokens in one forward pass; default: what memory allows")
     threads: int | None = Field(None, gt=0)
 
@@ -158,7 +196,7 @@ class Recipe(Part):
     license: str | None = Field(None, description="of the result, for the model card")
     data: Data
     phases: tuple[Phase, ...] = Field((Phase(),), min_length=1)
-    checks: tuple[Slot("checks"), ...] = ()
+    checks: tuple[CheckSlot, ...] = ()
     gates: tuple[str, ...] = ()
     decoding: Decoding = Decoding()
     seed: int | tuple[int, ...] = Field(1, description="a list repeats the run for each seed and reports the spread")

@@ -25,7 +25,9 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*(?:[eE][-+]?\d+)|\d[\d_]*\.[\d_]*|\.\d[\d_]*(?:[eE][-+]?\d+)?|\.(?:inf|Inf|nan|NaN))$"),
+    re.compile(
+        r"^[-+]?(?:\d[\d_]*\.?[\d_]*(?:[eE][-+]?\d+)|\d[\d_]*\.[\d_]*|\.\d[\d_]*(?:[eE][-+]?\d+)?|\.(?:inf|Inf|nan|NaN))$"
+    ),
     list("-+0123456789."),
 )
 
@@ -33,7 +35,7 @@ _Loader.add_implicit_resolver(
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: dict[Any, int] = {}
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         line = key_node.start_mark.line + 1
         if key in seen:
             raise RecipeError(
@@ -90,9 +92,11 @@ def _parse(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         node = yaml.compose(text, Loader=_Loader)
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+        value = yaml.load(text, Loader=_Loader)
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", remedy="save it as UTF-8") from error
+        raise RecipeError(
+            f"{path} is not UTF-8: {error.reason} at byte {error.start}", remedy="save it as UTF-8"
+        ) from error
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
@@ -145,11 +149,9 @@ def apply_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> dict[
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path:
-            raise RecipeError(
-                f"'{override}' is no override", expected="key.path=value, for example phases.0.epochs=3"
-            )
+            raise RecipeError(f"'{override}' is no override", expected="key.path=value, for example phases.0.epochs=3")
         try:
-            given = yaml.load(text, Loader=_Loader) if text else None  # noqa: S506 - a subclass of SafeLoader
+            given = yaml.load(text, Loader=_Loader) if text else None
         except yaml.YAMLError:
             given = text
         keys = path.split(".")

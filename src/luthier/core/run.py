@@ -26,7 +26,7 @@ def digest_of(value: Any) -> str:
 
 
 class EventLog:
-    """Appends events as lines of JSON and hands each to listeners (console, trackers). With no path, only to listeners."""
+    """Appends events as lines of JSON, where there is a path, and hands each to listeners (console, trackers)."""
 
     def __init__(self, path: Path | None, listeners: tuple[Listener, ...] = ()) -> None:
         self._file: IO[str] | None = None
@@ -92,7 +92,9 @@ class RunFolder:
                 remedy="choose another with --out",
             ) from error
         if not os.access(self.path, os.W_OK):
-            raise MachineError("the run folder is not writable", where=str(self.path), remedy="choose another with --out")
+            raise MachineError(
+                "the run folder is not writable", where=str(self.path), remedy="choose another with --out"
+            )
 
     recipe = property(lambda self: self.path / "recipe.yaml")
     events = property(lambda self: self.path / "events.jsonl")

@@ -43,7 +43,7 @@ def _silent(event: str, **values: Any) -> None:
 
 @dataclass
 class Fit:
-    """What one fit needs. `models.policy.model` is adapted already; `rows` are encoded; `folder` None keeps no checkpoints.
+    """What one fit needs. The policy's model is adapted already, the rows are encoded; folder None: no checkpoints.
 
     stop: asked after every step; True writes a checkpoint and raises Interrupted. seed: of data order and dropout.
     """
@@ -204,7 +204,7 @@ class _Fitting:
                     raise MachineError(
                         f"out of memory with a single row of {longest} tokens in a micro-batch",
                         where=f"phase '{self.job.phase.name}', step {step + 1}",
-                        remedy="set max_length lower, choose an adaptation with fewer trained weights, or machine.dtype=bfloat16",
+                        remedy="lower max_length, train fewer weights, or set machine.dtype=bfloat16",
                     ) from error
                 self.micro_tokens = max(longest, self.micro_tokens // 2)
             self.job.log(
@@ -228,7 +228,7 @@ class _Fitting:
             f"{what}; nothing was changed by this step",
             where=f"phase '{self.job.phase.name}', step {step + 1}, rows {rows}{more}",
             expected="a finite number",
-            remedy="lower the learning rate, lengthen the warmup, clip gradients, or train in float32 (machine.dtype=float32); "
+            remedy="lower the learning rate, lengthen the warmup, clip gradients, or set machine.dtype=float32; "
             "then look at the rows named",
         )
 
@@ -239,7 +239,9 @@ class _Fitting:
         last = step == self.total
         stopped = ""
         if self.validation and (step % self.every == 0 or last) and self._validate(step):
-            stopped = f"no better validation loss in {self.watcher.patience} validations" if self.watcher.exhausted else ""
+            stopped = (
+                f"no better validation loss in {self.watcher.patience} validations" if self.watcher.exhausted else ""
+            )
         if self.checkpoints and (step % self.save_every == 0 or last or stopped):
             self._save(step, stopped)
         if self.job.stop() and not (last or stopped):

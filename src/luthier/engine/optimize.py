@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ class Stepper:
         self.names: list[str] = []
         self.parameters: list[nn.Parameter] = []
         self.masters: list[Tensor] = []
-        torch_groups = []
+        torch_groups: list[dict[str, Any]] = []
         for group in groups:
             first = len(self.names)
             for name, parameter in group.parameters:

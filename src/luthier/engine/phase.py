@@ -130,7 +130,7 @@ def encoding_of(setting: Setting, number: int, loaded: Loaded) -> Encoding:
 
 
 def max_length(phase: Phase, model: torch.nn.Module) -> int:
-    """The phase's limit, or the model's own up to 2,048 tokens. Errors: RecipeError for a limit the model cannot take."""
+    """The phase's limit, or the model's own up to 2,048 tokens. Errors: RecipeError for one the model cannot take."""
     own = getattr(model.config, "max_position_embeddings", None) or getattr(model.config, "n_positions", None)
     if phase.max_length is not None:
         if own is not None and phase.max_length > own:
@@ -174,7 +174,7 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
         setting.log(
             "warning",
             phase=phase.name,
-            text=f"{len(log.truncated)} rows were shortened and {len(log.dropped)} dropped to fit {encoding.max_length} tokens",
+            text=f"to fit {encoding.max_length} tokens, {len(log.truncated)} rows were shortened and {len(log.dropped)} dropped",
         )
     truncated, dropped = len(log.truncated), len(log.dropped)
     validation = _rows(phase.objective, splits.get("validation", ()), encoding, "validation")

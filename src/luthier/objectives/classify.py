@@ -73,9 +73,7 @@ class Classify(Objective):
             label_field = np.asarray(indices[0], dtype=np.int64)
             weight = encoder.facts["class_weights"][labels[0]]
         rows = encoder.sequence(example, label=label_field)
-        return [
-            Row(row.id, row.ids, row.supervised, row.weight * weight, row.groups, row.fields) for row in rows
-        ]
+        return [Row(row.id, row.ids, row.supervised, row.weight * weight, row.groups, row.fields) for row in rows]
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         return {"cross_entropy": batch.weights}

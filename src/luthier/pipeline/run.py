@@ -81,7 +81,7 @@ def run(
     listeners: Sequence[Listener] = (),
     raise_on_gates: bool = False,
 ) -> Run:
-    """Runs a recipe (a file, a shipped name, a mapping or a Recipe) in `out` (default: runs/NAME), resuming what is there.
+    """Runs a recipe (file, shipped name, mapping or Recipe) in `out` (default: runs/NAME), resuming what is there.
 
     overrides: "key.path=value". until: the last stage to do. listeners: called with each event.
     Errors: RecipeError, DataError, ModelError, MachineError, TrainingDiverged, Interrupted; GateFailed if asked for.
@@ -99,9 +99,7 @@ def run(
         else:
             done = run_one(loaded, folder, until, listeners, stop)
     if raise_on_gates and not done.passed:
-        raise GateFailed(
-            [_gate_problem(verdict, done) for verdict in done.gates if not verdict.holds]
-        )
+        raise GateFailed([_gate_problem(verdict, done) for verdict in done.gates if not verdict.holds])
     return done
 
 
@@ -147,7 +145,7 @@ def fit(
 ) -> Run:
     """One phase without a recipe file: `fit("embedded:nano", rows, adaptation={"lora": {"rank": 8}}, epochs=2)`.
 
-    train: a path, or records as a JSONL line holds them. steps: preparation steps. Further keywords are those of a Phase.
+    train: a path, or records as a JSONL line holds them. steps: of preparation. Further keywords: those of a Phase.
     Errors: as `run`.
     """
     folder = RunFolder(Path(out) if out is not None else Path("runs") / name)

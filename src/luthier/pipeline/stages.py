@@ -87,7 +87,8 @@ def _prepare_into(setting: Setting, number: int | None, target: Path) -> None:
         first = prepared.bad[0]
         setting.log(
             "warning",
-            text=f"{len(prepared.bad)} rows could not be read and were set aside, the first at {first.file}:{first.row} ({first.reason})",
+            text=f"{len(prepared.bad)} rows could not be read and were set aside, "
+            f"the first at {first.file}:{first.row} ({first.reason})",
         )
 
 
@@ -136,14 +137,18 @@ def export(setting: Setting) -> None:
             model = adaptation.merge(loaded.model)
         except ModelError as error:
             # What cannot be folded in lies beside the plain base, in the folder that Luthier's own loader looks into.
-            setting.log("warning", text=f"{error.problems[0].found}; model/ holds the base and model/adapter the adaptation")
+            setting.log(
+                "warning", text=f"{error.problems[0].found}; model/ holds the base and model/adapter the adaptation"
+            )
             plain = phases.open_model(setting, last, dtype=torch.float32)
             save_model(plain.model, plain.tokenizer, setting.folder.model, dtype=dtype)
             adaptation.save(loaded.model, setting.folder.model / "adapter")
             spec = json.dumps({"adaptation": _describe(adaptation)}, indent=1)
             write_atomic(setting.folder.model / "adapter" / "luthier.json", spec + "\n")
             return
-        decoding = setting.recipe.decoding.model_dump() if setting.recipe.phases[last].objective.task == "causal_lm" else None
+        decoding = (
+            setting.recipe.decoding.model_dump() if setting.recipe.phases[last].objective.task == "causal_lm" else None
+        )
         save_model(model, loaded.tokenizer, setting.folder.model, generation=decoding, dtype=dtype)
 
 

@@ -13,7 +13,8 @@ from ..core.run import digest_of
 from ..engine import phase as phases
 from ..engine.phase import Setting
 from ..evaluate.subject import ModelSubject
-from ..models.load import load_model, resolve
+from ..models.export import reload
+from ..models.load import resolve
 from ..models.roles import role_of
 
 if TYPE_CHECKING:
@@ -53,15 +54,7 @@ def _open(setting: Setting, name: str, dtype: torch.dtype) -> Loaded:
     if name == "base":
         return _base(setting)
     if name == "reloaded":
-        facts = phases.facts_of(setting, last)
-        return load_model(
-            str(setting.folder.model),
-            recipe.phases[last].objective.task,
-            labels=facts.get("classes"),
-            dtype=dtype,
-            device=setting.compute.device,
-            seed=setting.seed,
-        )
+        return reload(setting.folder.model, recipe.phases[last].objective.task, dtype, setting.compute.device)
     loaded = phases.adapted(setting, last, dtype=dtype, trained=True)
     if name == "merged":
         return replace(loaded, model=recipe.phases[last].adaptation.merge(loaded.model))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import make_bert, make_llama, make_tokenizer
 from safetensors.torch import load_file, save_file
+from tiny import make_bert, make_llama, make_tokenizer
 
 from luthier.core.errors import ModelError
 from luthier.models.load import check_source, load_model, resolve

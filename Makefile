@@ -1,0 +1,60 @@
+# On a fresh machine with Python 3.11, git and make: `make demo` and `make test` need nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Outside data for tests, benchmarks and experiments; where it is absent, those that need it skip and say so.
+ifneq ($(wildcard ../shared/data),)
+export LUTHIER_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: setup demo test test-fast lint bench docs nano clean help
+
+help:
+	@echo "make demo    set up, tune the embedded model, open on a report"
+	@echo "make test    set up, lint, types, all tests"
+	@echo "make setup   build .venv from constraints.txt"
+	@echo "make bench   run the benchmarks and write docs/benchmarks.md"
+	@echo "make docs    write the generated pages of docs/"
+	@echo "make nano    train the embedded model anew (needs LUTHIER_DATA)"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@touch $(STAMP)
+
+demo: setup
+	$(BIN)/luthier demo
+
+test: setup lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-fast: setup
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m benchmarks.sft_lora --json out/sft_lora.json
+	$(BIN)/python -m benchmarks.record out/sft_lora.json --into docs/benchmarks.md
+
+docs: setup
+	$(BIN)/python tools/write_reference.py
+
+nano: setup
+	@test -n "$(LUTHIER_DATA)" || { echo "set LUTHIER_DATA to the folder of the outside data"; exit 2; }
+	$(BIN)/python tools/make_nano_start.py out/nano-start
+	$(BIN)/luthier run nano --out out/nano \
+		"data.train=[{path: $(LUTHIER_DATA)/text/stories.jsonl.xz}, {path: $(LUTHIER_DATA)/text/books.jsonl.xz, limit: 30}]"
+
+clean:
+	rm -rf $(VENV) build dist out runs .pytest_cache .mypy_cache .ruff_cache
