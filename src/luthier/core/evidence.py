@@ -31,9 +31,13 @@ __all__ = [
 class Subject(Protocol):
     """A model under measurement: base, tuned, merged, reloaded; the same calls for each."""
 
-    name: str
-    about: str
-    """What its numbers depend on beside the weights: dtype, device, batching, decoding."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def about(self) -> str:
+        """What its numbers depend on beside the weights: dtype, device, batching, decoding."""
+        ...
 
     def logps(self, examples: Sequence[Example]) -> tuple[Floats, Ints]:
         """([n] summed log-probabilities in nats, [n] counted tokens) of what training would supervise."""

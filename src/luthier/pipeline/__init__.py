@@ -1,5 +1,5 @@
 """A whole run, from recipe to evidence, in the order a reader would tell it."""
 
-from .run import Run, fit, run
+from .end_to_end import Run, fit, run
 
 __all__ = ["Run", "fit", "run"]

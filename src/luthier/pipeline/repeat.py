@@ -13,7 +13,7 @@ from ..core.recipe import Recipe
 from ..core.recipe_file import dump
 from ..core.run import RunFolder
 from ..evaluate.repeats import spread
-from .run import Run, run_one
+from .end_to_end import Run, run_one
 
 __all__ = ["repeat"]
 
