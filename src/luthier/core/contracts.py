@@ -157,7 +157,9 @@ class Batch:
         return len(self.rows)
 
     def to(self, device: torch.device | str) -> Batch:
-        move = lambda tensor: tensor.to(device, non_blocking=True)  # noqa: E731
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
         return Batch(
             move(self.ids),
             move(self.starts),

@@ -74,6 +74,8 @@ def prepare(setting: Setting) -> None:
             for number, phase in enumerate(setting.recipe.phases):
                 if phase.data is not None:
                     _prepare_into(setting, number, setting.phase_folder(number) / "data")
+    for number in range(len(setting.recipe.phases)):
+        phases.survey(setting, number, splits_of(setting, number)["train"])
 
 
 def _prepare_into(setting: Setting, number: int | None, target: Path) -> None:

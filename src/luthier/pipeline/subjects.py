@@ -32,10 +32,6 @@ def subject(setting: Setting, name: str, dtype: torch.dtype) -> ModelSubject:
 
 def subject_of(setting: Setting, name: str, number: int, loaded: Loaded) -> ModelSubject:
     """A loaded model as a subject of phase `number`'s task."""
-    from .stages import splits_of
-
-    if not (setting.phase_folder(number) / "facts.json").exists():
-        phases.survey(setting, number, splits_of(setting, number)["train"])
     return ModelSubject(
         name,
         role_of(loaded.model, loaded.tokenizer.pad_token_id),
@@ -66,9 +62,7 @@ def _base(setting: Setting) -> Loaded:
 
     first = setting.recipe.phases[0].objective
     if first.task == "sequence_classification":
-        splits = splits_of(setting, 0)
-        phases.survey(setting, 0, splits["train"])
-        return phases.fit_head(setting, splits)
+        return phases.fit_head(setting, splits_of(setting, 0))
     return phases.open_model(setting, 0)
 
 
