@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..core.component import ROOMS, names, summary
+from ..core.catalog import ROOMS, names, summary
+from ..core.embedded import embedded_recipes
 from ..core.errors import LuthierError, RecipeError, nearest
-from ..core.recipe import embedded_recipes
 
 if TYPE_CHECKING:
     from ..core.evidence import Finding

@@ -1,43 +1,29 @@
-"""Components and the catalog: a file's name is its registration.
+"""Components: a frozen set of parameters that does its work itself, found by the name of its file.
 
-A room is a package; every module in it holds one public `Component`, which a recipe names by the module's name.
-Names come from the folder's listing and summaries from the files' docstrings, so that listing a room imports nothing.
+Every module of a room (see catalog.py) holds one public `Component`, which a recipe names by the module's name.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib
-import importlib.util
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
+from .catalog import ROOMS, names, room_folder, summary
 from .errors import BrokenComponent, Problem, RecipeError, UnknownComponent, nearest
+from .problems import problems_of
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
     from .recipe import Phase, Recipe
 
-__all__ = ["ROOMS", "Component", "Slot", "build", "describe", "find", "names", "problems_of", "summary"]
-
-ROOMS: Mapping[str, str] = {
-    "formats": "luthier.data.formats",
-    "steps": "luthier.data.steps",
-    "objectives": "luthier.objectives",
-    "penalties": "luthier.penalties",
-    "adaptations": "luthier.adaptations",
-    "optimizers": "luthier.optimizers",
-    "schedules": "luthier.schedules",
-    "checks": "luthier.checks",
-}
-"""Every room of the catalog and the package whose modules are its components."""
+__all__ = ["ROOMS", "Component", "Slot", "build", "describe", "find", "names", "summary"]
 
 
 class Component(BaseModel):
@@ -61,27 +47,6 @@ class Component(BaseModel):
 
 
 @cache
-def _folder(room: str) -> Path:
-    spec = importlib.util.find_spec(ROOMS[room])
-    assert spec is not None, f"room {room} has no package"
-    assert spec.origin is not None, f"room {room} has no package"
-    return Path(spec.origin).parent
-
-
-@cache
-def names(room: str) -> tuple[str, ...]:
-    """The names of a room's components, sorted; nothing is imported."""
-    return tuple(sorted(file.stem for file in _folder(room).glob("*.py") if not file.stem.startswith("_")))
-
-
-@cache
-def summary(room: str, name: str) -> str:
-    """The first line of the component's module docstring; nothing is imported."""
-    source = (_folder(room) / f"{name}.py").read_text(encoding="utf-8")
-    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0].rstrip(".")
-
-
-@cache
 def find(room: str, name: str) -> type[Component]:
     """The component class called `name` in `room`.
 
@@ -99,7 +64,7 @@ def find(room: str, name: str) -> type[Component]:
     except Exception as error:
         raise BrokenComponent(
             f"the {room[:-1]} '{name}' cannot be imported: {type(error).__name__}: {error}",
-            where=str(_folder(room) / f"{name}.py"),
+            where=str(room_folder(room) / f"{name}.py"),
             remedy="mend the file; the other components are not affected",
         ) from error
     found = [
@@ -113,7 +78,7 @@ def find(room: str, name: str) -> type[Component]:
     if len(found) != 1:
         raise BrokenComponent(
             f"the {room[:-1]} '{name}' holds {len(found)} public components, not one",
-            where=str(_folder(room) / f"{name}.py"),
+            where=str(room_folder(room) / f"{name}.py"),
         )
     return found[0]
 
@@ -150,57 +115,6 @@ def describe(component: Component) -> str | dict[str, Any]:
     parameters = component.model_dump(mode="json", exclude_defaults=True, by_alias=True)
     name = component.component_name()
     return {name: parameters} if parameters else name
-
-
-def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
-    """Pydantic's errors as Problems with dotted places, nested component problems unfolded."""
-    problems: list[Problem] = []
-    for item in error.errors(include_url=False):
-        where = ".".join(filter(None, [prefix, *map(str, item["loc"])]))
-        if item["type"] == "luthier_component":
-            for nested in item["ctx"]["problems"]:
-                inner = Problem(**nested)
-                place = f"{where}.{inner.where}" if inner.where else where
-                problems.append(Problem(inner.found, place, inner.expected, inner.remedy))
-        elif item["type"] == "extra_forbidden":
-            known = _fields_at(model, item["loc"][:-1])
-            near = nearest(str(item["loc"][-1]), known)
-            problems.append(
-                Problem(
-                    f"unknown key '{item['loc'][-1]}'",
-                    where,
-                    "one of " + ", ".join(sorted(known)) if known else None,
-                    f"did you mean '{near}'?" if near else "remove it; an option that nothing reads is an error",
-                )
-            )
-        else:
-            given = item.get("input")
-            shown = "" if item["type"] == "missing" else f" (got {json.dumps(given, default=str)[:80]})"
-            problems.append(Problem(item["msg"].removeprefix("Value error, ") + shown, where))
-    return problems
-
-
-def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """The keys that `model` takes at `path`, best effort through nested models, unions and sequences."""
-    candidates: list[Any] = [model]
-    for step in path:
-        following: list[Any] = []
-        for candidate in candidates:
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                for name, info in candidate.model_fields.items():
-                    if step in (name, info.alias):
-                        following.extend(_models_in(info.annotation))
-                if candidate.__name__ == step:
-                    following.append(candidate)
-        candidates = following or candidates
-    models = [candidate for candidate in candidates if hasattr(candidate, "model_fields")]
-    return [info.alias or name for model in models for name, info in model.model_fields.items()]
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for inner in getattr(annotation, "__args__", ()) for found in _models_in(inner)]
 
 
 class _SlotSchema:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from .errors import DataError, ModelError, nearest
 
-__all__ = ["PREFIX", "data_names", "embedded_data", "embedded_nano"]
+__all__ = ["PREFIX", "data_names", "embedded_data", "embedded_nano", "embedded_recipes"]
 
 PREFIX = "embedded:"
 """How a recipe names what ships with the package: embedded:nano, embedded:repair-shop."""
 
-_ROOT = Path(__file__).resolve().parent.parent / "embedded"
+_PACKAGE = Path(__file__).resolve().parent.parent
+_ROOT = _PACKAGE / "embedded"
 
 
 def data_names() -> tuple[str, ...]:
@@ -56,6 +57,11 @@ def embedded_nano() -> Path:
             remedy="install luthier from a release or a full clone, or name another model",
         )
     return folder
+
+
+def embedded_recipes() -> tuple[str, ...]:
+    """The names of the recipes that ship with the package, sorted."""
+    return tuple(sorted(file.stem for file in (_PACKAGE / "recipes").glob("*.yaml")))
 
 
 def _is_data(file: Path) -> bool:

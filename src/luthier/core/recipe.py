@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from .component import Component, Slot, problems_of
+from .component import Component, Slot
 from .errors import Problem, RecipeError
+from .problems import problems_of
 
 if TYPE_CHECKING:
     from .contracts import Adaptation as AdaptationSlot
@@ -36,7 +37,6 @@ __all__ = [
     "Recipe",
     "Source",
     "Watch",
-    "embedded_recipes",
 ]
 
 
@@ -59,15 +59,16 @@ class Source(Part):
 class Data(Part):
     """What is trained and measured on. The split is fixed before any step that adds or drops rows."""
 
-    train: Source | tuple[Source, ...]
-    validation: float | Source | None = Field(None, description="a share of train, or a path")
-    test: float | Source | None = Field(None, description="a share of train, or a path")
+    train: Source | tuple[Source, ...] = Field(
+        description="the rows to learn from: a file, a folder, embedded:NAME, a hub id, or a list of these",
+        examples=["rows.jsonl"],
+    )
+    validation: float | Source | None = Field(None, description="a share of train, or a path", examples=[0.1])
+    test: float | Source | None = Field(None, description="a share of train, or a path", examples=[0.1])
     split_by: str | None = Field(None, description="a group of the rows (a column): all of its rows in one split")
     groups: tuple[str, ...] = Field((), description="further columns kept as groups")
     steps: tuple[StepSlot, ...] = ()
-    bad_rows: Literal["stop", "quarantine"] = Field(
-        "stop", description="stop at unreadable rows, or set them aside"
-    )
+    bad_rows: Literal["stop", "quarantine"] = Field("stop", description="stop at unreadable rows, or set them aside")
 
     @field_validator("train", "validation", "test", mode="before")
     @classmethod
@@ -80,11 +81,10 @@ class Data(Part):
 
     @model_validator(mode="after")
     def _shares(self) -> Data:
-        shares = [share for share in (self.validation, self.test) if isinstance(share, float)]
-        if any(not 0 < share < 1 for share in shares) or sum(shares) >= 1:
-            raise ValueError(
-                "a share for validation or test lies between 0 and 1, and they leave something to train on"
-            )
+        shares = {name: share for name in ("validation", "test") if isinstance(share := getattr(self, name), float)}
+        if any(not 0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
+            given = " and ".join(f"{name} {share:g}" for name, share in shares.items())
+            raise ValueError(f"{given}: a share lies between 0 and 1 (0.1), and all leave something to train on")
         return self
 
     def sources(self, split: str) -> tuple[Source, ...]:
@@ -141,9 +141,7 @@ class Phase(Part):
         "trim_prompt", description="what happens to rows over max_length; an answer's end is never cut"
     )
     clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null switches it off")
-    dropout: float | None = Field(
-        None, ge=0, lt=1, description="sets every dropout; default: the model's own"
-    )
+    dropout: float | None = Field(None, ge=0, lt=1, description="sets every dropout; default: the model's own")
     embedding_noise: float = Field(0.0, ge=0, description="NEFTune's alpha; 0 is off")
     watch: Watch = Watch()
     checkpoints: Checkpoints = Checkpoints()
@@ -187,14 +185,17 @@ class Export(Part):
 class Recipe(Part):
     """One run from raw data to evidence."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the run folder's name")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the run folder's name", examples=["tales"])
     about: str | None = Field(None, description="one sentence for the model card")
-    model: str = Field(description="embedded:nano, embedded:minilm, a folder, an earlier run, or hub-id[@revision]")
+    model: str = Field(
+        description="embedded:nano, embedded:minilm, a folder, an earlier run, or hub-id[@revision]",
+        examples=["embedded:nano"],
+    )
     chat_template: str | None = Field(
         None, description="'plain', or the path of a Jinja file; default: the template that the model brings"
     )
     license: str | None = Field(None, description="of the result, for the model card")
-    data: Data
+    data: Data = Field(description="what is trained and measured on", examples=[{"train": "rows.jsonl"}])
     phases: tuple[Phase, ...] = Field((Phase(),), min_length=1)
     checks: tuple[CheckSlot, ...] = ()
     gates: tuple[str, ...] = ()
@@ -256,8 +257,3 @@ class Recipe(Part):
         if problems:
             raise RecipeError(problems)
         return recipe
-
-
-def embedded_recipes() -> Sequence[str]:
-    """Names of the recipes that ship with the package."""
-    return tuple(sorted(file.stem for file in (Path(__file__).parent.parent / "recipes").glob("*.yaml")))

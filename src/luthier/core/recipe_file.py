@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from .embedded import embedded_recipes
 from .errors import Problem, RecipeError, nearest
-from .recipe import Recipe, embedded_recipes
+from .recipe import Recipe
 
 __all__ = ["apply_overrides", "dump", "load_recipe", "recipe_path"]
 
