@@ -95,30 +95,35 @@ def run(
         if len(loaded.seeds) > 1:
             from .repeat import repeat
 
-            done = repeat(loaded, folder, until, listeners, stop)
+            repeat(loaded, folder, until, listeners, lambda single, at: _run_one(single, at, until, listeners, stop))
+            done = Run.of(folder.path)
         else:
-            done = run_one(loaded, folder, until, listeners, stop)
+            done = _run_one(loaded, folder, until, listeners, stop)
     if raise_on_gates and not done.passed:
         raise GateFailed([_gate_problem(verdict, done) for verdict in done.gates if not verdict.holds])
     return done
 
 
-def run_one(
+def _run_one(
     recipe: Recipe, folder: RunFolder, until: str, listeners: Sequence[Listener], stop: Callable[[], bool]
 ) -> Run:
     """One run with one seed: every stage in order, each kept if it was finished for the same inputs."""
     from ..engine.device import choose, keep_memory
+    from ..engine.energy import Energy
     from ..engine.phase import Setting
     from . import stages
 
     started = time.monotonic()
     keep_memory()
+    energy = Energy()
     log = EventLog(folder.events, tuple(listeners) + stages.trackers(recipe, folder))
     try:
         compute = choose(recipe.machine, folder.manifest().get("machine", {}).get("dtype"))
         setting = Setting(recipe, folder, compute, log, recipe.seeds[0], stop)
         stages.describe(setting)
         for name in STAGES[: STAGES.index(until) + 1]:
+            if name == "report":
+                folder.update_manifest(energy=energy.used(since=folder.manifest().get("energy")))
             getattr(stages, name)(setting)
             if stop():
                 raise Interrupted(f"stopped after the stage '{name}'", remedy="the same command goes on from here")
