@@ -46,25 +46,25 @@ class Checkpoints:
     def write_best(self, checkpoint: Checkpoint) -> Path:
         return self._write("best", checkpoint)
 
-    def newest(self) -> Checkpoint | None:
-        """The newest whole checkpoint; a torn one is passed over for the one before."""
-        for folder in reversed(self._steps()):
-            found = self._read(folder)
-            if found is not None:
-                return found
-        return None
+    def newest(self, depends: str) -> Checkpoint | None:
+        """The newest whole checkpoint of the fit that `depends` names; a torn one is passed over for the one before."""
+        return self._first([folder.name for folder in reversed(self._steps())], depends)
 
-    def best(self) -> Checkpoint | None:
-        for name in ("best", "best.before"):
-            found = self._read(self.folder / name)
-            if found is not None:
-                return found
-        return None
+    def best(self, depends: str) -> Checkpoint | None:
+        """The best weights of the fit that `depends` names."""
+        return self._first(["best", "best.before"], depends)
 
     def clear(self) -> None:
-        """Removes what only a resume needs; called when the phase's result is written."""
-        for folder in (*self._steps(), self.folder / "best", self.folder / "best.before"):
+        """Removes all of them: another fit begins here."""
+        for folder in (*self._steps(), *self.folder.glob("*.before"), self.folder / "best"):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _first(self, names: list[str], depends: str) -> Checkpoint | None:
+        for name in names:
+            found = self._read(self.folder / name)
+            if found is not None and found.values.get("depends") == depends:
+                return found
+        return None
 
     def _steps(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("step-*") if path.suffix == "")

@@ -18,10 +18,10 @@ import torch
 from ..core.contracts import Adaptation, Batch, Models, Objective, Penalty, Row
 from ..core.errors import Interrupted, MachineError, TrainingDiverged
 from ..core.recipe import Phase
-from ..core.run import digest_of
 from ..data.stream import Stream, micro_batches
 from ..functional.packing import pack
 from .checkpoint import Checkpoint, Checkpoints
+from .identity import identity_of
 from .meter import Meter, peak_memory_gb
 from .optimize import Stepper
 from .step import StepLoss, accumulate, mean_loss
@@ -106,18 +106,12 @@ class _Fitting:
         self.watcher = Watcher(phase.watch.patience)
         self.meter = Meter()
         self.micro_tokens = job.micro_tokens or min(phase.per_step.tokens or DEFAULT_MICRO_TOKENS, DEFAULT_MICRO_TOKENS)
+        self.depends = identity_of(job.models.policy.model, job.rows, job.validation, phase, job.seed, job.order)
         self.stepper = self._make_stepper()
         self.checkpoints = Checkpoints(job.folder, phase.checkpoints.keep) if job.folder else None
         self.validation = self._validation_batches()
         self.losses: list[float] = []
-        self.depends = digest_of(
-            {
-                "lengths": self.lengths,
-                "ids": [row.id for row in job.rows],
-                "phase": phase.model_dump(mode="json", by_alias=True),
-                "seed": job.seed,
-            }
-        )
+        self.best_weights: dict[str, torch.Tensor] | None = None
 
     def _total_steps(self) -> int:
         if self.job.order is not None:
@@ -261,9 +255,9 @@ class _Fitting:
         better = self.watcher.seen(step, loss)
         self.job.log("validation", phase=self.job.phase.name, step=step, loss=loss, best=better)
         if better and self.job.phase.watch.keep_best:
-            self._best_weights = {name: value.cpu().clone() for name, value in self.stepper.weights().items()}
+            self.best_weights = {name: value.cpu().clone() for name, value in self.stepper.weights().items()}
             if self.checkpoints:
-                self.checkpoints.write_best(Checkpoint(self._best_weights, {}, {"step": step, "depends": self.depends}))
+                self.checkpoints.write_best(Checkpoint(self.best_weights, {}, {"step": step, "depends": self.depends}))
         return True
 
     def _save(self, step: int, stopped: str) -> None:
@@ -282,8 +276,12 @@ class _Fitting:
         self.job.log("checkpoint", phase=self.job.phase.name, step=step, folder=folder.name)
 
     def _resume(self) -> tuple[int, str]:
-        found = self.checkpoints.newest() if self.checkpoints else None
-        if found is None or found.values["depends"] != self.depends:
+        if self.checkpoints is None:
+            return 0, ""
+        found = self.checkpoints.newest(self.depends)
+        if found is None:
+            # Checkpoints of other data, weights or settings would only be taken for newer ones than ours.
+            self.checkpoints.clear()
             return 0, ""
         values = found.values
         self.stepper.load_weights(found.weights)
@@ -298,10 +296,10 @@ class _Fitting:
         """Puts the best weights into the model; whether there were any."""
         if not (self.validation and self.job.phase.watch.keep_best):
             return False
-        weights = getattr(self, "_best_weights", None)
+        weights = self.best_weights
         if weights is None and self.checkpoints:
-            best = self.checkpoints.best()
-            weights = best.weights if best is not None and best.values["depends"] == self.depends else None
+            best = self.checkpoints.best(self.depends)
+            weights = best.weights if best is not None else None
         if weights is None:
             return False
         self.stepper.load_weights(weights)

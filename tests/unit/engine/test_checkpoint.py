@@ -1,0 +1,94 @@
+"""Checkpoints on disk: whole or not there, the torn passed over, no more than asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from luthier.engine.checkpoint import Checkpoint, Checkpoints
+
+
+def state(step: int, fit: str = "a fit") -> Checkpoint:
+    weights = {"w": torch.full((3,), float(step)), "half": torch.ones(2, dtype=torch.bfloat16)}
+    return Checkpoint(weights, {"w/exp_avg": torch.zeros(3)}, {"step": step, "depends": fit})
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path / "c")
+    kept.write(7, state(7))
+    found = Checkpoints(tmp_path / "c").newest("a fit")
+    assert found is not None
+    assert found.values == {"step": 7, "depends": "a fit"}
+    assert torch.equal(found.weights["w"], torch.full((3,), 7.0))
+    assert found.weights["half"].dtype == torch.bfloat16
+    assert found.optimizer.keys() == {"w/exp_avg"}
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
+    kept = Checkpoints(tmp_path, keep)
+    for step in (1, 2, 3, 10):
+        kept.write(step, state(step))
+    assert names(tmp_path) == [f"step-{step:08d}" for step in (1, 2, 3, 10)][-keep:]
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "checkpoint.json"])
+@pytest.mark.parametrize("harm", ["cut", "absent", "flipped"])
+def test_a_torn_one_is_passed_over_for_the_one_before(tmp_path: Path, file: str, harm: str) -> None:
+    kept = Checkpoints(tmp_path, keep=2)
+    kept.write(1, state(1))
+    kept.write(2, state(2))
+    torn = tmp_path / "step-00000002" / file
+    content = bytearray(torn.read_bytes())
+    if harm == "absent":
+        torn.unlink()
+    elif harm == "cut":
+        torn.write_bytes(content[: len(content) // 2])
+    else:
+        content[-1 if file != "checkpoint.json" else content.index(b'"digests"') + 40] ^= 1
+        torn.write_bytes(content)
+    found = Checkpoints(tmp_path, keep=2).newest("a fit")
+    assert found is not None
+    assert found.values["step"] == 1
+    kept.write(2, state(2))
+    again = kept.newest("a fit")
+    assert again is not None
+    assert again.values["step"] == 2
+
+
+def test_another_fits_checkpoints_are_not_taken(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, keep=2)
+    kept.write(5, state(5, "another"))
+    kept.write_best(state(4, "another"))
+    assert kept.newest("a fit") is None
+    assert kept.best("a fit") is None
+    kept.clear()
+    assert names(tmp_path) == []
+
+
+def test_the_best_before_is_there_while_the_new_one_is_put_in_place(tmp_path: Path) -> None:
+    """A process killed between the two renames leaves best.before and best.writing."""
+    kept = Checkpoints(tmp_path)
+    kept.write_best(state(3))
+    kept.write_best(state(6))
+    assert names(tmp_path) == ["best"]
+    (tmp_path / "best").rename(tmp_path / "best.before")
+    (tmp_path / "best.writing").mkdir()
+    found = Checkpoints(tmp_path).best("a fit")
+    assert found is not None
+    assert found.values["step"] == 6
+    assert names(tmp_path) == ["best.before"]
+
+
+def test_what_was_being_written_aside_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / "step-00000009.writing").mkdir()
+    (tmp_path / "step-00000009.writing" / "weights.safetensors").write_bytes(b"half")
+    kept = Checkpoints(tmp_path)
+    assert names(tmp_path) == []
+    assert kept.newest("a fit") is None
