@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.files import write_atomic
 from ..core.gates import Gate, judge, parse
@@ -13,7 +13,9 @@ from ..core.recipe import Recipe
 from ..core.recipe_file import dump
 from ..core.run import RunFolder
 from ..evaluate.repeats import spread
-from .end_to_end import Run, run_one
+
+if TYPE_CHECKING:
+    from .end_to_end import Run
 
 __all__ = ["repeat"]
 
@@ -23,9 +25,12 @@ def repeat(
     folder: RunFolder,
     until: str,
     listeners: Sequence[Callable[[Mapping[str, Any]], None]],
-    stop: Callable[[], bool],
-) -> Run:
-    """One run a seed in seeds/seed-N; findings over seeds (mean, t interval) and gates in the parent's evidence."""
+    one: Callable[[Recipe, RunFolder], Run],
+) -> None:
+    """One run a seed in seeds/seed-N; findings over seeds (mean, t interval) and gates in the parent's evidence.
+
+    `one` does a run with one seed in its folder.
+    """
     from . import stages
 
     runs: dict[int, Run] = {}
@@ -35,7 +40,7 @@ def repeat(
         write_atomic(below.recipe, dump(single))
         for listener in listeners:
             listener({"event": "note", "text": f"seed {seed}"})
-        runs[seed] = run_one(single, below, until, listeners, stop)
+        runs[seed] = one(single, below)
     if until in ("check", "report"):
         found = spread({seed: done.findings for seed, done in runs.items()})
         verdicts = [judge(gate, found) for gate in map(parse, recipe.gates) if isinstance(gate, Gate)]
@@ -51,4 +56,3 @@ def repeat(
         folder.update_manifest(name=recipe.name, seeds=list(recipe.seeds), **shared)
     if until == "report":
         stages.finish(folder)
-    return Run.of(folder.path)

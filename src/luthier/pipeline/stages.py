@@ -30,6 +30,7 @@ from ..engine.phase import Setting
 from ..evaluate.findings import adjust, findings
 from ..evaluate.scores import read_scores, write_scores
 from . import subjects
+from .subjects import splits_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -92,13 +93,6 @@ def _prepare_into(setting: Setting, number: int | None, target: Path) -> None:
             text=f"{len(prepared.bad)} rows could not be read and were set aside, "
             f"the first at {first.file}:{first.row} ({first.reason})",
         )
-
-
-def splits_of(setting: Setting, number: int | None) -> phases.Splits:
-    """The prepared splits that a phase (or, with None, the checks) works on."""
-    own = number is not None and setting.recipe.phases[number].data is not None
-    folder = setting.phase_folder(number) / "data" if own and number is not None else setting.folder.data
-    return preparing.load(folder).splits
 
 
 # ---- base, train, export ---------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The models under measurement: base, tuned, merged, reloaded, each opened from what the run folder holds."""
+"""What is read back from the run folder: the prepared rows, and the models under measurement by their names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from ..core.files import sha256_of
 from ..core.run import digest_of
+from ..data.prepare import load
 from ..engine import phase as phases
 from ..engine.phase import Setting
 from ..evaluate.subject import ModelSubject
@@ -20,17 +21,24 @@ from ..models.roles import role_of
 if TYPE_CHECKING:
     from ..models.load import Loaded
 
-__all__ = ["source_digest", "subject"]
+__all__ = ["source_digest", "splits_of", "subject"]
+
+
+def splits_of(setting: Setting, number: int | None) -> phases.Splits:
+    """The prepared splits that a phase (or, with None, the checks) works on."""
+    own = number is not None and setting.recipe.phases[number].data is not None
+    folder = setting.phase_folder(number) / "data" if own and number is not None else setting.folder.data
+    return load(folder).splits
 
 
 def subject(setting: Setting, name: str, dtype: torch.dtype) -> ModelSubject:
     """The subject called `name` in `dtype`, encoded as the last phase encodes."""
     last = len(setting.recipe.phases) - 1
     loaded = _open(setting, name, dtype)
-    return subject_of(setting, name, last, loaded)
+    return _subject_of(setting, name, last, loaded)
 
 
-def subject_of(setting: Setting, name: str, number: int, loaded: Loaded) -> ModelSubject:
+def _subject_of(setting: Setting, name: str, number: int, loaded: Loaded) -> ModelSubject:
     """A loaded model as a subject of phase `number`'s task."""
     return ModelSubject(
         name,
@@ -58,8 +66,6 @@ def _open(setting: Setting, name: str, dtype: torch.dtype) -> Loaded:
 
 
 def _base(setting: Setting) -> Loaded:
-    from .stages import splits_of
-
     first = setting.recipe.phases[0].objective
     if first.task == "sequence_classification":
         return phases.fit_head(setting, splits_of(setting, 0))
