@@ -91,9 +91,11 @@ class ModelSubject:
                 expected="a tokenizer with eos_token, or a chat template that closes turns",
                 remedy="set eos_token in the model's tokenizer_config.json",
             )
+        # Room for the answer within the model's length, but never at the price of more than half of the prompt.
+        reserve = min(self.decoding.max_new_tokens, self.encoding.max_length // 2)
         answers = generate(
             self.role.model,
-            [self.encoding.prompt(example) for example in examples],
+            [self.encoding.prompt(example, reserve=reserve) for example in examples],
             stop=self.encoding.stop,
             pad=self.role.pad,
             max_new_tokens=self.decoding.max_new_tokens,
