@@ -39,6 +39,7 @@ class Component(BaseModel):
 
     @classmethod
     def component_name(cls) -> str:
+        """The name in a recipe: that of the file."""
         return cls.__module__.rpartition(".")[2]
 
     def problems(self, recipe: Recipe, phase: Phase | None) -> Iterable[Problem]:

@@ -56,7 +56,9 @@ class Ledger(Protocol):
         """The example leaves; `of` names the id of the row that stays in its place (duplicates)."""
         ...
 
-    def change(self, before: Example, after: Example, reason: str) -> None: ...
+    def change(self, before: Example, after: Example, reason: str) -> None:
+        """The example goes on in another form; both are kept."""
+        ...
 
     def note(self, example: Example, reason: str, *, of: str | None = None) -> None:
         """Nothing was done to the example, but its reader should know (a near copy in another split)."""
@@ -92,6 +94,7 @@ class Step(Component):
     """"row": looks at one example at a time; "corpus": must see all of them."""
 
     def run(self, examples: Iterable[Example], context: StepContext) -> Iterator[Example]:
+        """The examples that stay, in their order, changed or not; new ones carry their parents in `origin`."""
         raise NotImplementedError(type(self).__name__)
 
 
@@ -154,9 +157,12 @@ class Batch:
 
     @property
     def size(self) -> int:
+        """S, the number of sequences."""
         return len(self.rows)
 
     def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
@@ -209,7 +215,9 @@ class Models(Protocol):
     """The roles of a phase: the policy that is trained, and later reference, teacher, reward, value."""
 
     @property
-    def policy(self) -> Role: ...
+    def policy(self) -> Role:
+        """The model that is trained."""
+        ...
 
 
 class Objective(Component):
@@ -225,6 +233,7 @@ class Objective(Component):
         return {}
 
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:
+        """The example as token rows; none where there is nothing to learn. Errors: DataError for parts it cannot use."""
         raise NotImplementedError(type(self).__name__)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
@@ -232,6 +241,7 @@ class Objective(Component):
         raise NotImplementedError(type(self).__name__)
 
     def loss(self, models: Models, batch: Batch) -> list[Term]:
+        """Sums, one a sequence ([S]), named as in `counts`; zero and attached where nothing is supervised."""
         raise NotImplementedError(type(self).__name__)
 
 

@@ -106,6 +106,7 @@ class MissingExtra(LuthierError):
 
     @classmethod
     def of(cls, extra: str, what: str) -> MissingExtra:
+        """The error for an extra of this package, with the install command as remedy."""
         return cls(
             f"{what} needs a package that is not installed",
             expected=f"the extra '{extra}'",

@@ -32,7 +32,9 @@ class Subject(Protocol):
     """A model under measurement: base, tuned, merged, reloaded; the same calls for each."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """base, tuned, merged or reloaded."""
+        ...
 
     @property
     def about(self) -> str:
@@ -188,13 +190,17 @@ class Check(Component):
     tasks: ClassVar[frozenset[str]] = frozenset({"causal_lm", "sequence_classification"})
     float32: ClassVar[bool] = False
     """Whether its subjects are opened in float32 whatever the run's dtype."""
+    needs_items: ClassVar[bool] = True
+    """Whether it measures on the recipe's test (or validation) rows; False where it brings its own."""
 
     def examples(self, test: Sequence[Example], context: CheckContext) -> Sequence[Example]:
         """The items to measure on; default: the test split."""
         return test
 
     def measure(self, subject: Subject, examples: Sequence[Example], context: CheckContext) -> Scores:
+        """One subject's numbers for each row. Errors: DataError for items that it cannot use."""
         raise NotImplementedError(type(self).__name__)
 
     def measures(self, facts: Mapping[str, Any]) -> Sequence[Measure]:
+        """What becomes of the numbers: names, directions, and how rows are aggregated."""
         raise NotImplementedError(type(self).__name__)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-__all__ = ["Example", "Origin", "Part", "Target", "Turn"]
+__all__ = ["Example", "Origin", "Part", "Target", "Turn", "turns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Turn:
 
     @property
     def trained(self) -> bool:
+        """Whether the turn is learned."""
         return self.role == "assistant" if self.train is None else self.train
 
     def message(self) -> dict[str, Any]:
@@ -110,6 +111,7 @@ class Example:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Example:
+        """The example that `to_json` wrote."""
         origin = value["origin"]
         target = value["target"]
         return cls(

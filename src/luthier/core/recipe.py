@@ -32,6 +32,7 @@ __all__ = [
     "Decoding",
     "Export",
     "Machine",
+    "Part",
     "PerStep",
     "Phase",
     "Recipe",
@@ -212,9 +213,11 @@ class Recipe(Part):
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """The seeds, one run each."""
         return self.seed if isinstance(self.seed, tuple) else (self.seed,)
 
     def data_of(self, phase: Phase) -> Data:
+        """The data that a phase trains on: its own, or that of the recipe."""
         return phase.data or self.data
 
     def components(self) -> Iterable[tuple[str, Component, Phase | None]]:

@@ -44,6 +44,7 @@ class EventLog:
             listener(record)
 
     def close(self) -> None:
+        """Closes the file, and the listeners that can be closed."""
         if self._file is not None:
             self._file.close()
         for listener in self.listeners:

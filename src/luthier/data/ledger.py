@@ -42,6 +42,7 @@ class Entry:
 
     @property
     def kind(self) -> str:
+        """The reason without its details: what counts go by."""
         return self.reason.partition(": ")[0]
 
     def dropped(self) -> Example:
@@ -87,6 +88,7 @@ class Ledger:
 
     @classmethod
     def read(cls, path: Path) -> Ledger:
+        """The ledger that `write` wrote."""
         import pyarrow.parquet as pq
 
         return cls([Entry(**row) for row in pq.read_table(path).to_pylist()])

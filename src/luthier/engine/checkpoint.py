@@ -44,6 +44,7 @@ class Checkpoints:
         return target
 
     def write_best(self, checkpoint: Checkpoint) -> Path:
+        """Keeps the trained weights of the best step so far, beside the numbered checkpoints."""
         return self._write("best", checkpoint)
 
     def newest(self, depends: str) -> Checkpoint | None:

@@ -81,6 +81,7 @@ class FitResult:
 
     @property
     def tokens_per_s(self) -> float:
+        """Useful tokens a second over all steps."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
 

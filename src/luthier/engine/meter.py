@@ -33,9 +33,11 @@ class Meter:
     _started: float = 0.0
 
     def start(self) -> None:
+        """Begins a step."""
         self._started = time.perf_counter()
 
     def stop(self, tokens: int, supervised: int) -> None:
+        """Ends the step that saw so many tokens."""
         spent = time.perf_counter() - self._started
         self.tokens += tokens
         self.supervised += supervised

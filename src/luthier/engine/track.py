@@ -30,4 +30,5 @@ class TensorBoard:
             self._writer.add_scalar(f"{phase}/validation_loss", record["loss"], step)
 
     def close(self) -> None:
+        """Writes what is still held back."""
         self._writer.close()

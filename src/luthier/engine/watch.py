@@ -21,6 +21,7 @@ class Watcher:
     since: int = 0
 
     def seen(self, step: int, loss: float) -> bool:
+        """Takes a validation loss at a step; whether it is the best so far."""
         if loss < self.best:
             self.best, self.best_step, self.since = loss, step, 0
             return True
@@ -29,7 +30,9 @@ class Watcher:
 
     @property
     def exhausted(self) -> bool:
+        """Whether patience is at its end."""
         return self.patience is not None and self.since >= self.patience
 
     def state(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
         return asdict(self)

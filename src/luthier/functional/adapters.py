@@ -36,6 +36,7 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """[..., H] -> [..., H] in the dtype that came in."""
         change: Tensor = self.up(ACTIVATIONS[self.activation](self.down(hidden.to(self.down.weight.dtype))))
         return hidden + change.to(hidden.dtype)
 

@@ -50,6 +50,7 @@ class Shingles:
         return len(self.starts) - 1
 
     def of(self, index: int) -> Words:
+        """The hashes of the text numbered `index`."""
         return self.hashes[self.starts[index] : self.starts[index + 1]]
 
 

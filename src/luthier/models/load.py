@@ -23,7 +23,17 @@ from .heads import head_parameters
 from .source import CONFIG, Resolved, adapter_base, check_source, fetch, read_json, resolve, weight_files
 from .tokens import choose_pad, stop_tokens, vocabulary_size
 
-__all__ = ["Loaded", "ProblemType", "Resolved", "Task", "check_source", "load_model", "load_tokenizer", "resolve"]
+__all__ = [
+    "Loaded",
+    "ProblemType",
+    "Resolved",
+    "Task",
+    "check_source",
+    "load_model",
+    "load_tokenizer",
+    "quiet",
+    "resolve",
+]
 
 Task = Literal["causal_lm", "sequence_classification"]
 ProblemType = Literal["single_label_classification", "multi_label_classification"]

@@ -59,6 +59,7 @@ class Role:
 
     @property
     def packed(self) -> bool:
+        """Whether sequences go in end to end, without padding."""
         return self.offset is not None
 
     def logps(self, batch: Batch, smoothing: float = 0.0) -> Tensor:

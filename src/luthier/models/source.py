@@ -20,7 +20,7 @@ from ..core.embedded import PREFIX
 from ..core.errors import LuthierError, ModelError, Problem, nearest
 from .embedded import embedded_folder
 
-__all__ = ["Resolved", "check_source", "fetch", "resolve", "weight_files"]
+__all__ = ["Resolved", "adapter_base", "check_source", "fetch", "read_json", "resolve", "weight_files"]
 
 CONFIG, ADAPTER, INDEX = "config.json", "adapter_config.json", "model.safetensors.index.json"
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")

@@ -43,6 +43,7 @@ class Run:
 
     @property
     def report(self) -> Path:
+        """The page's path."""
         return self.folder / "report.html"
 
     @property

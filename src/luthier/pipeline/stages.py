@@ -35,7 +35,7 @@ from .subjects import splits_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["base", "check", "describe", "export", "prepare", "report", "trackers", "train"]
+__all__ = ["base", "check", "describe", "export", "finish", "prepare", "report", "trackers", "train"]
 
 SUBJECTS = ("base", "tuned", "merged", "reloaded")
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "pyarrow")
@@ -167,12 +167,12 @@ def check(setting: Setting) -> None:
             if todo:
                 for subject in SUBJECTS[1:]:
                     _measure(setting, subject)
-    evidence(setting)
+    _evidence(setting)
 
 
 def _measure(setting: Setting, name: str) -> None:
     context = _context(setting)
-    test = test_items(setting)
+    test = _test_items(setting)
     for float32 in (False, True):
         wanted = [c for c in setting.recipe.checks if name in c.subjects and c.float32 == float32]
         if not wanted:
@@ -184,7 +184,7 @@ def _measure(setting: Setting, name: str) -> None:
             setting.log("note", text=f"measured {one.component_name()} of {name} on {len(scores.rows)} rows")
 
 
-def test_items(setting: Setting) -> Sequence[Example]:
+def _test_items(setting: Setting) -> Sequence[Example]:
     """The items that checks measure on: test, or validation where there is no test."""
     splits = splits_of(setting, None)
     return splits.get("test") or splits.get("validation") or ()
@@ -203,7 +203,7 @@ def _context(setting: Setting) -> CheckContext:
     return CheckContext({**facts, **shared}, setting.seed, examples)
 
 
-def evidence(setting: Setting) -> None:
+def _evidence(setting: Setting) -> None:
     """Scores become findings, findings meet the gates; written to evidence.json."""
     context = _context(setting)
     found: list[Finding] = []

@@ -54,7 +54,7 @@ def write_card(folder: Path) -> Path:
     )
     for name in ("count", "number", "signed", "interval", "probability", "seconds", "size"):
         environment.filters[name] = getattr(words, name)
-    environment.filters["md"] = plain
+    environment.filters["md"] = _plain
     environment.globals.update(apart=words.apart)
     body = environment.get_template("card.md.j2").render(_view(record))
     front = yaml.safe_dump(_front(record), sort_keys=False, allow_unicode=True, width=100)
@@ -64,7 +64,7 @@ def write_card(folder: Path) -> Path:
     return path
 
 
-def plain(value: Any) -> str:
+def _plain(value: Any) -> str:
     """One line of Markdown that shows the value as it is: markup characters escaped, line breaks as spaces."""
     return _SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
 

@@ -38,14 +38,17 @@ class Compared:
 
     @property
     def label(self) -> str:
+        """The metric as gates name it, with its group."""
         return f"{self.check}.{self.metric}" + (f" ({self.group})" if self.group else "")
 
     @property
     def base(self) -> Finding | None:
+        """The base's finding, where there is one."""
         return self.subjects.get("base")
 
     @property
     def tuned(self) -> Finding | None:
+        """The tuned model's finding, where there is one."""
         return self.subjects.get("tuned")
 
     @property
@@ -55,6 +58,7 @@ class Compared:
 
     @property
     def better(self) -> str:
+        """The direction of the metric: higher, lower or neither."""
         return next(iter(self.subjects.values())).better
 
     @cached_property
@@ -81,12 +85,14 @@ class Compared:
 
     @property
     def p(self) -> float | None:
+        """The p of the change; without one that of tuned, if any."""
         change = self.subjects.get("change")
         found = change.p if change else None
         return found if found is not None else self.tuned.p if self.tuned else None
 
     @property
     def n(self) -> int:
+        """The most rows that any subject was measured on."""
         return max(finding.n for finding in self.subjects.values())
 
     @property
@@ -107,6 +113,7 @@ class Compared:
 
 
 def judgement_words(judgement: Judgement) -> str:
+    """The judgement in words for a reader."""
     return _WORDS[judgement]
 
 

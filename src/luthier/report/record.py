@@ -45,6 +45,7 @@ class Curve:
         return [(float(e["step"]), float(e[key])) for e in self.steps if _finite(e.get(key))]
 
     def validation_points(self) -> list[tuple[float, float]]:
+        """(step, validation loss) of the finite ones."""
         return [(float(e["step"]), float(e["loss"])) for e in self.validations if _finite(e.get("loss"))]
 
 
@@ -79,6 +80,7 @@ class Record:
 
     @property
     def name(self) -> str:
+        """The run's name, or its folder's."""
         return str(self.manifest.get("name") or self.recipe.get("name") or self.folder.resolve().name)
 
     def part(self, key: str) -> Mapping[str, Any]:
