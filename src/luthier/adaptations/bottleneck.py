@@ -10,7 +10,7 @@ do not fit, and always for merge.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
@@ -42,10 +42,19 @@ class BottleneckAdapters(Adaptation):
     activation: Literal["relu", "gelu", "silu"] = "relu"
     head_scale: float = Field(1.0, gt=0, description="a classification head's rate, as a multiple of the phase's")
 
-    def problems(self, recipe: Recipe, phase: Phase | None) -> Iterable[Problem]:
+    def problems(self, recipe: Recipe, phase: Phase | None) -> Iterator[Problem]:
         from ..models.groups import head_scale_problems
 
-        return head_scale_problems(self.head_scale, phase)
+        yield from head_scale_problems(self.head_scale, phase)
+        names = [one.name for one in recipe.phases]
+        for number, later in enumerate(recipe.phases[1:], 1):
+            start = later.from_ if later.from_ in names else names[number - 1] if later.from_ is None else None
+            if phase is not None and start == phase.name:
+                yield Problem(
+                    f"the phase '{later.name}' starts from '{phase.name}', whose bottlenecks cannot be folded in",
+                    expected="an adaptation that can be merged, or the bottlenecks in the last phase",
+                    remedy="use lora or full here, or start the later phase from another with from:",
+                )
 
     def apply(self, model: nn.Module) -> nn.Module:
         from ..functional.adapters import Bottleneck, attach_bottleneck

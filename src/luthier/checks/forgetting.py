@@ -27,6 +27,7 @@ class Forgetting(Check):
 
     example: ClassVar[Mapping[str, Any]] = {"on": "embedded:general", "limit": 200}
     tasks: ClassVar[frozenset[str]] = frozenset({"causal_lm"})
+    needs_items: ClassVar[bool] = False
     on: str = Field("embedded:general", description="general text that both models are measured on")
     limit: int | None = Field(1000, gt=0, description="at most so many rows of it, chosen by their ids")
 

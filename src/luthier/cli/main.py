@@ -194,10 +194,10 @@ def _run(recipe: str, overrides: Sequence[str] | None, out: Path | None, until: 
 
 
 def _early_errors(recipe: str, overrides: Sequence[str] | None) -> None:
-    """Everything that is wrong with the recipe is said before torch is loaded."""
-    from ..core.recipe_file import load_recipe
+    """Everything that is wrong with the recipe and what it names is said before torch is loaded."""
+    from ..plan.before import checked
 
-    load_recipe(recipe, overrides or ())
+    checked(recipe, overrides or ())
 
 
 def _folder_of(recipe: str, out: Path | None) -> Path | None:

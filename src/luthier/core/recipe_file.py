@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,18 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 2e-4 is a number (YAML 1.1 reads it as text) and a key may stand only once."""
+    """Safe YAML with 1.2's numbers and truth values, in which a key may stand only once.
 
+    YAML 1.1 reads 2e-4 as text, and the keys `on` and `no` as True and False.
+    """
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -70,9 +80,16 @@ def recipe_path(source: str | Path) -> Path:
     )
 
 
-def load_recipe(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str] = ()) -> Recipe:
-    """A checked recipe. Errors: RecipeError with every problem, each with file and line where it has one."""
-    if isinstance(source, Recipe) and not overrides:
+def load_recipe(
+    source: str | Path | Mapping[str, Any] | Recipe,
+    overrides: Sequence[str] = (),
+    outside: Callable[[Mapping[str, Any]], Sequence[Problem]] | None = None,
+) -> Recipe:
+    """A checked recipe. outside: finds what is wrong with files and models that the plain recipe names.
+
+    Errors: RecipeError with every problem, each with file and line where it has one.
+    """
+    if isinstance(source, Recipe) and not overrides and outside is None:
         return Recipe.of(source)
     lines: dict[str, int] = {}
     where = "recipe"
@@ -83,10 +100,15 @@ def load_recipe(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequ
     else:
         value = source.plain() if isinstance(source, Recipe) else json.loads(json.dumps(dict(source), default=str))
     value = apply_overrides(value, overrides)
+    problems = list(outside(value)) if outside else []
+    recipe = None
     try:
-        return Recipe.of(value)
+        recipe = Recipe.of(value)
     except RecipeError as error:
-        raise RecipeError([_placed(problem, where, lines) for problem in error.problems]) from error
+        problems = [*error.problems, *problems]
+    if recipe is None or problems:
+        raise RecipeError([_placed(problem, where, lines) for problem in problems])
+    return recipe
 
 
 def _parse(path: Path) -> tuple[dict[str, Any], dict[str, int]]:

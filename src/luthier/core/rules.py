@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .component import find, names
 from .contracts import Objective
 from .errors import Problem, nearest
 from .evidence import Check
@@ -19,6 +22,7 @@ __all__ = ["recipe_problems"]
 def recipe_problems(recipe: Recipe) -> list[Problem]:
     """All problems of a validated recipe: phases, combinations, gates, files."""
     found: list[Problem] = []
+    found.extend(_whole(recipe))
     found.extend(_phases(recipe))
     found.extend(_checks(recipe))
     found.extend(_gates(recipe))
@@ -27,11 +31,39 @@ def recipe_problems(recipe: Recipe) -> list[Problem]:
     return found
 
 
+def _whole(recipe: Recipe) -> Iterator[Problem]:
+    template = recipe.chat_template
+    if template is not None and template != "plain" and not Path(template).is_file():
+        beside = [file.name for file in Path(template).parent.glob("*.jinja")]
+        near = nearest(Path(template).name, beside)
+        yield Problem(
+            f"there is no file '{template}'",
+            "chat_template",
+            "'plain', or the path of a Jinja file, from the folder in which the command runs",
+            f"did you mean '{Path(template).with_name(near)}'?" if near else "leave it out to use the model's own",
+        )
+    if not recipe.seeds:
+        yield Problem("the list of seeds is empty", "seed", "at least one seed", "seed=1")
+    for seed, count in Counter(recipe.seeds).items():
+        if count > 1:
+            yield Problem(
+                f"the seed {seed} stands {count} times",
+                "seed",
+                "different seeds: the same one gives the same run again, and no spread",
+                f"seed={json.dumps(list(dict.fromkeys(recipe.seeds)))}",
+            )
+
+
 def _phases(recipe: Recipe) -> Iterator[Problem]:
     names = [phase.name for phase in recipe.phases]
     for name, count in Counter(names).items():
         if count > 1:
-            yield Problem(f"{count} phases are called '{name}'", "phases", "a name of its own for each phase")
+            yield Problem(
+                f"{count} phases are called '{name}'",
+                "phases",
+                "a name of its own for each phase: its folder goes by it",
+                "add name: to each phase",
+            )
     tasks = {phase.objective.task for phase in recipe.phases if isinstance(phase.objective, Objective)}
     if len(tasks) > 1 and recipe.phases[-1].objective.task == "causal_lm":
         yield Problem("a language-model phase cannot follow a classification phase: the head is gone", "phases")
@@ -54,14 +86,43 @@ def _phases(recipe: Recipe) -> Iterator[Problem]:
 
 def _checks(recipe: Recipe) -> Iterator[Problem]:
     task = recipe.phases[-1].objective.task
+    items = recipe.data.test is not None or recipe.data.validation is not None
+    seen: dict[str, int] = {}
     for index, check in enumerate(recipe.checks):
         assert isinstance(check, Check)
+        name = check.component_name()
+        first = seen.setdefault(name, index)
+        if first != index:
+            yield Problem(
+                f"the check '{name}' is named twice, at checks.{first} and here",
+                f"checks.{index}",
+                "each check once: its findings go by its name",
+                "keep one of the two",
+            )
         if task not in check.tasks:
             yield Problem(
-                f"the check '{check.component_name()}' does not apply to a model for {task.replace('_', ' ')}",
+                f"the check '{name}' is for {_kinds(check.tasks)}, and the last phase trains {_kinds({task})}",
                 f"checks.{index}",
-                "a check for " + " or ".join(sorted(t.replace("_", " ") for t in check.tasks)),
+                f"a check for {_kinds({task})}: {', '.join(_checks_for(task))}",
+                f"take {name} out of checks, or change the phase's objective",
             )
+        elif check.needs_items and not items:
+            yield Problem(
+                f"the check '{name}' measures on held-out rows, and there are none",
+                f"checks.{index}",
+                "data.test, or data.validation where there is no test",
+                "set a share of the training data aside, data.test=0.1, or give a file: data.test=test.jsonl",
+            )
+
+
+def _kinds(tasks: Collection[str]) -> str:
+    words = {"causal_lm": "language models", "sequence_classification": "classifiers"}
+    return " and ".join(words[task] for task in sorted(tasks))
+
+
+def _checks_for(task: str) -> list[str]:
+    found = [(name, find("checks", name)) for name in names("checks")]
+    return [name for name, check in found if issubclass(check, Check) and task in check.tasks]
 
 
 def _gates(recipe: Recipe) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ has one (text or a whole number), else the file's name and the row, "train:17"; 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,14 @@ from typing import Any, Literal
 
 from ..core.contracts import Format
 from ..core.embedded import PREFIX, embedded_data
-from ..core.errors import DataError, Problem, nearest
+from ..core.errors import DataError, LuthierError, MissingExtra, Problem, nearest
 from ..core.example import Example, Origin
 from ..core.recipe import Source
 from .detect import FormatFact, detect
 from .hub import hub_records, looks_like_hub
 from .records import BadRow, Record, data_suffix, records
 
-__all__ = ["BadRow", "FileFact", "FormatFact", "Read", "read", "refuse"]
+__all__ = ["BadRow", "FileFact", "FormatFact", "Read", "path_problems", "read", "refuse"]
 
 _SHOWN = 5
 _NOT_DATA = ("readme", "license", "licence", "notice", "changelog")
@@ -141,14 +142,34 @@ def _files(source: Source) -> Iterator[_File]:
         numbered: list[Record | BadRow] = [Record(number, row) for number, row in enumerate(rows, 1)]
         yield _File(source.path, source.path, numbered, digest, len(text))
     else:
-        beside = sorted(file.name for file in path.parent.iterdir()) if path.parent.is_dir() else []
-        near = nearest(path.name, beside)
-        raise DataError(
-            "there is no such file or folder",
-            where=source.path,
-            expected="a file, a folder, embedded:NAME, or owner/name[:configuration][@revision][#split] of the hub",
-            remedy=f"did you mean '{path.parent / near}'?" if near else "see whether the path is right from here",
-        )
+        raise DataError(_absent(source.path))
+
+
+def path_problems(path: str) -> Sequence[Problem]:
+    """What can be known to be wrong with a source's path before it is read or fetched; empty where nothing is."""
+    try:
+        if path.startswith(PREFIX):
+            embedded_data(path)
+        elif not Path(path).exists():
+            if not looks_like_hub(path):
+                return (_absent(path),)
+            if importlib.util.find_spec("datasets") is None:
+                raise MissingExtra.of("hub", f"'{path}' is no file here; the hub data set of that name")
+    except LuthierError as error:
+        return error.problems
+    return ()
+
+
+def _absent(shown: str) -> Problem:
+    path = Path(shown)
+    beside = sorted(file.name for file in path.parent.iterdir()) if path.parent.is_dir() else []
+    near = nearest(path.name, beside)
+    return Problem(
+        "there is no such file or folder",
+        shown,
+        "a file, a folder, embedded:NAME, or owner/name[:configuration][@revision][#split] of the hub",
+        f"did you mean '{path.parent / near}'?" if near else f"see whether the path is right from {Path.cwd()}",
+    )
 
 
 def _folder(folder: Path, shown: str) -> Iterator[_File]:
