@@ -191,22 +191,8 @@ class _Fitting:
             try:
                 return accumulate(self.job.objective, self.job.penalties, self.job.models, self._batches(chosen))
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
-                    raise
-                self.stepper.zero()
-                longest = max(self.lengths[index] for index in chosen)
-                if self.micro_tokens <= longest:
-                    raise MachineError(
-                        f"out of memory with a single row of {longest} tokens in a micro-batch",
-                        where=f"phase '{self.job.phase.name}', step {step + 1}",
-                        remedy="lower max_length, train fewer weights, or set machine.dtype=bfloat16",
-                    ) from error
-                self.micro_tokens = max(longest, self.micro_tokens // 2)
-            self.job.log(
-                "warning",
-                phase=self.job.phase.name,
-                text=f"out of memory at step {step + 1}: micro-batches of {self.micro_tokens} tokens from here on",
-            )
+                self._shrink(error, f"step {step + 1}", [self.lengths[index] for index in chosen])
+            self.stepper.zero()
 
     def _batches(self, chosen: Sequence[int]) -> list[Batch]:
         cut = micro_batches(chosen, self.lengths, self.micro_tokens)
@@ -251,7 +237,7 @@ class _Fitting:
     def _validate(self, step: int) -> bool:
         model = self.job.models.policy.model
         model.eval()
-        loss = mean_loss(self.job.objective, self.job.models, self.validation)
+        loss = self._validation_loss(step)
         model.train()
         better = self.watcher.seen(step, loss)
         self.job.log("validation", phase=self.job.phase.name, step=step, loss=loss, best=better)
@@ -260,6 +246,33 @@ class _Fitting:
             if self.checkpoints:
                 self.checkpoints.write_best(Checkpoint(self.best_weights, {}, {"step": step, "depends": self.depends}))
         return True
+
+    def _validation_loss(self, step: int) -> float:
+        while True:
+            try:
+                return mean_loss(self.job.objective, self.job.models, self.validation)
+            except (RuntimeError, MemoryError) as error:
+                self._shrink(error, f"the validation after step {step}", [len(row.ids) for row in self.job.validation])
+
+    def _shrink(self, error: BaseException, where: str, lengths: Sequence[int]) -> None:
+        """Halves the micro-batch if memory ran out. Errors: any other error again; MachineError at a single row."""
+        if not _out_of_memory(error):
+            raise error
+        longest = max(lengths)
+        if self.micro_tokens <= longest:
+            raise MachineError(
+                f"out of memory with a single row of {longest} tokens in a micro-batch",
+                where=f"phase '{self.job.phase.name}', {where}",
+                remedy="set max_length lower, choose an adaptation with fewer trained weights, "
+                "or machine.dtype=bfloat16",
+            ) from error
+        self.micro_tokens = max(longest, self.micro_tokens // 2)
+        self.validation = self._validation_batches()
+        self.job.log(
+            "warning",
+            phase=self.job.phase.name,
+            text=f"out of memory at {where}: micro-batches of {self.micro_tokens} tokens from here on",
+        )
 
     def _save(self, step: int, stopped: str) -> None:
         assert self.checkpoints is not None
@@ -289,6 +302,7 @@ class _Fitting:
         self.stepper.load_state(found.optimizer)
         self.watcher = Watcher(**values["watcher"])
         self.micro_tokens = values["micro_tokens"]
+        self.validation = self._validation_batches()
         self.meter = Meter(values["tokens"], values["supervised"], values["seconds"])
         self.job.log("note", phase=self.job.phase.name, text=f"goes on after step {values['step']}")
         return int(values["step"]), str(values["stopped"])

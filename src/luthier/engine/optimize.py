@@ -90,6 +90,7 @@ class Stepper:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def zero(self) -> None:
+        """Lets all gradients go."""
         for parameter, master in zip(self.parameters, self.masters, strict=True):
             parameter.grad = None
             master.grad = None
@@ -106,6 +107,7 @@ class Stepper:
 
     @torch.no_grad()
     def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Puts back what `weights` gave, into masters and parameters."""
         for name, master in zip(self.names, self.masters, strict=True):
             master.copy_(weights[name])
         self._publish()
@@ -122,7 +124,9 @@ class Stepper:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Puts back what `state` gave; torch's own load would cast moments to the parameter's dtype."""
         masters = dict(zip(self.names, self.masters, strict=True))
+        # torch counts steps on the CPU unless the optimizer is fused or captured, and refuses them elsewhere.
+        beside = any(self.optimizer.defaults.get(name) for name in ("fused", "capturable"))
         for key, value in tensors.items():
             name, _, moment = key.rpartition("/")
-            state = self.optimizer.state[masters[name]]
-            state[moment] = value.clone() if moment == "step" else value.to(masters[name].device).clone()
+            device = masters[name].device if beside or moment != "step" else torch.device("cpu")
+            self.optimizer.state[masters[name]][moment] = value.to(device, copy=True)

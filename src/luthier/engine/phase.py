@@ -12,7 +12,7 @@ import torch
 
 from ..core.component import build
 from ..core.contracts import Adaptation, Objective, Row
-from ..core.errors import DataError, RecipeError
+from ..core.errors import DataError, ModelError, RecipeError
 from ..core.example import Example
 from ..core.files import write_atomic
 from ..core.recipe import Phase, Recipe
@@ -24,7 +24,7 @@ from ..models.roles import Models, role_of
 from .device import Compute
 from .fit import Fit, FitResult, fit
 
-__all__ = ["Setting", "Splits", "adapted", "encoding_of", "facts_of", "fit_head", "open_model", "train_phase"]
+__all__ = ["Setting", "Splits", "adapted", "encoding_of", "facts_of", "fit_head", "open_model", "survey", "train_phase"]
 
 Splits = Mapping[str, Sequence[Example]]
 LONGEST = 2048
@@ -42,9 +42,11 @@ class Setting:
     stop: Callable[[], bool] = field(default=lambda: False)
 
     def phase_folder(self, number: int) -> Path:
+        """The folder of phase `number` (from 0)."""
         return self.folder.phase(number + 1, self.recipe.phases[number].name)
 
     def result(self, number: int) -> Path:
+        """Where what phase `number` trained is written."""
         return self.phase_folder(number) / "result"
 
 
@@ -86,6 +88,14 @@ def open_model(setting: Setting, number: int, *, dtype: torch.dtype | None = Non
         dropout=phase.dropout if dropout else None,
         seed=setting.seed,
     )
+    if loaded.carried is not None:
+        raise ModelError(
+            f"the model carries the adaptation {loaded.carried}, which cannot be folded into its weights",
+            where=source,
+            expected="a model of plain weights for a phase to start from",
+            remedy="start from the model that it was trained from, or train it with lora in place of "
+            f"{loaded.carried}; luthier generate and chat use it as it is",
+        )
     return loaded
 
 
@@ -95,6 +105,8 @@ def adapted(
     """The model of phase `number` with its adaptation applied; `trained`: with the phase's result loaded."""
     loaded = open_model(setting, number, dtype=dtype, dropout=dropout)
     adaptation: Adaptation = setting.recipe.phases[number].adaptation
+    # What an adaptation injects is drawn at random, and must not depend on what this process did before.
+    torch.manual_seed(setting.seed)
     model = adaptation.apply(loaded.model)
     if trained:
         adaptation.load(model, setting.result(number))
@@ -122,14 +134,14 @@ def encoding_of(setting: Setting, number: int, loaded: Loaded) -> Encoding:
     phase = setting.recipe.phases[number]
     return Encoding(
         loaded.tokenizer,
-        max_length=max_length(phase, loaded.model),
+        max_length=_max_length(phase, loaded.model),
         overlong=phase.overlong,
         facts=facts_of(setting, number),
         chat_template=setting.recipe.chat_template,
     )
 
 
-def max_length(phase: Phase, model: torch.nn.Module) -> int:
+def _max_length(phase: Phase, model: torch.nn.Module) -> int:
     """The phase's limit, or the model's own up to 2,048 tokens. Errors: RecipeError for one the model cannot take."""
     own = getattr(model.config, "max_position_embeddings", None) or getattr(model.config, "n_positions", None)
     if phase.max_length is not None:
@@ -165,7 +177,6 @@ def _reasons(encoding: Encoding) -> str:
 def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
     """Trains phase `number` (from 0) and writes its result folder and figures; resumes from its checkpoints."""
     phase = setting.recipe.phases[number]
-    survey(setting, number, splits["train"])
     loaded = adapted(setting, number, trained=False, dropout=True)
     encoding = encoding_of(setting, number, loaded)
     rows = _rows(phase.objective, splits["train"], encoding, "training")

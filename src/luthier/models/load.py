@@ -1,6 +1,7 @@
 """Loads a model and its tokenizer, strictly: every weight accounted for, or an error that lists what is not.
 
     source --resolve--> folder --from_pretrained--> model     (--fold_adapter--> where the folder holds an adapter)
+                                                              (--put_on--> where it carries what cannot be folded in)
 
 Weights come from safetensors only and code from transformers only. Nothing is ever shrunk or silently made up: only a
 new classification head is, from a seed that is handed in.
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from ..core.errors import ModelError
+from .carried import carried_in, put_on
 from .fold import fold_adapter
 from .heads import head_parameters
 from .source import CONFIG, Resolved, adapter_base, check_source, fetch, read_json, resolve, weight_files
@@ -44,6 +46,7 @@ class Loaded:
     """A model in eval mode with its tokenizer. fresh: names of parameters that no checkpoint held (a new head).
 
     description: plain JSON values for the manifest: source, license, revision, sizes, and notes for the reader.
+    carried: the name of the adaptation in it that no export can fold into the weights, if any.
     """
 
     model: Any
@@ -51,6 +54,7 @@ class Loaded:
     folder: Path
     fresh: frozenset[str]
     description: Mapping[str, Any]
+    carried: str | None = None
 
 
 def load_model(
@@ -85,7 +89,12 @@ def load_model(
     _fits(model, tokenizer, source)
     _settle(model, tokenizer, task)
     model = _own_memory(model.to(device=device, dtype=dtype)).eval()
-    return Loaded(model, tokenizer, _folder(base), fresh, _describe(found, model, tokenizer, fresh, pad_note))
+    description = _describe(found, model, tokenizer, fresh, pad_note)
+    carried = carried_in(_folder(base))
+    if carried is not None:  # after the dtype is set: what it adds has a dtype of its own
+        model = put_on(carried, model, _folder(base)).to(device)
+    name = carried.component_name() if carried is not None else None
+    return Loaded(model, tokenizer, _folder(base), fresh, description, name)
 
 
 def load_tokenizer(folder: Path) -> tuple[Any, str | None]:

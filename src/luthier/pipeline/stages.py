@@ -29,6 +29,7 @@ from ..engine import phase as phases
 from ..engine.phase import Setting
 from ..evaluate.findings import adjust, findings
 from ..evaluate.scores import read_scores, write_scores
+from ..models.carried import carried_in, write_carried
 from . import subjects
 from .subjects import splits_of
 
@@ -138,9 +139,7 @@ def export(setting: Setting) -> None:
             )
             plain = phases.open_model(setting, last, dtype=torch.float32)
             save_model(plain.model, plain.tokenizer, setting.folder.model, dtype=dtype)
-            adaptation.save(loaded.model, setting.folder.model / "adapter")
-            spec = json.dumps({"adaptation": _describe(adaptation)}, indent=1)
-            write_atomic(setting.folder.model / "adapter" / "luthier.json", spec + "\n")
+            write_carried(adaptation, loaded.model, setting.folder.model)
             return
         decoding = (
             setting.recipe.decoding.model_dump() if setting.recipe.phases[last].objective.task == "causal_lm" else None
@@ -165,9 +164,14 @@ def check(setting: Setting) -> None:
     if setting.recipe.checks:
         with _kept(setting, "check", _check_key(setting), (setting.folder.scores,)) as todo:
             if todo:
-                for subject in SUBJECTS[1:]:
+                for subject in _there(setting)[1:]:
                     _measure(setting, subject)
     _evidence(setting)
+
+
+def _there(setting: Setting) -> tuple[str, ...]:
+    """The subjects that there are: what cannot be folded into its base has no merged form."""
+    return tuple(name for name in SUBJECTS if name != "merged" or carried_in(setting.folder.model) is None)
 
 
 def _measure(setting: Setting, name: str) -> None:
@@ -211,7 +215,7 @@ def _evidence(setting: Setting) -> None:
     confusion: dict[str, Any] = {}
     for one in setting.recipe.checks:
         name = one.component_name()
-        scores = {s: read_scores(setting.folder.scores, name, s) for s in one.subjects}
+        scores = {s: read_scores(setting.folder.scores, name, s) for s in one.subjects if s in _there(setting)}
         found.extend(findings(scores, one.measures(context.facts), name, setting.seed))
         samples |= _samples(name, scores)
         confusion |= {subject: asdict(value.confusion) for subject, value in scores.items() if value.confusion}
@@ -343,12 +347,6 @@ def trackers(recipe: Recipe, folder: RunFolder) -> tuple[Callable[[Mapping[str, 
     from ..engine.track import TensorBoard
 
     return (TensorBoard(folder.path / "tensorboard"),)
-
-
-def _describe(component: Any) -> Any:
-    from ..core.component import describe as described
-
-    return described(component)
 
 
 def _version(name: str) -> str:

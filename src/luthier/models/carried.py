@@ -1,0 +1,58 @@
+"""An adaptation that cannot be folded into the weights: kept in `adapter/` in its base's folder, and put back on there.
+
+model/                    the plain base, which transformers loads as it is, without the adaptation
+model/adapter/            the adaptation's own files, and luthier.json, which says how to put it on
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..core.component import build, describe
+from ..core.contracts import Adaptation
+from ..core.errors import LuthierError, ModelError
+from ..core.files import write_atomic
+
+__all__ = ["carried_in", "put_on", "write_carried"]
+
+FOLDER, SPEC = "adapter", "luthier.json"
+
+
+def write_carried(adaptation: Adaptation, model: nn.Module, folder: Path) -> None:
+    """Writes what `adaptation` trained in `model` beside the base that lies in `folder`; the description comes last."""
+    adaptation.save(model, folder / FOLDER)
+    spec = {"adaptation": describe(adaptation)}
+    write_atomic(folder / FOLDER / SPEC, json.dumps(spec, indent=1) + "\n")
+
+
+def carried_in(folder: Path) -> Adaptation | None:
+    """The adaptation that the model in `folder` carries beside its weights, if any.
+
+    Errors: ModelError where its description cannot be read or names an adaptation that this version does not have.
+    """
+    path = folder / FOLDER / SPEC
+    if not path.is_file():
+        return None
+    try:
+        spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = build("adaptations", spec["adaptation"])
+    except (OSError, ValueError, KeyError, TypeError, LuthierError) as error:
+        raise ModelError(
+            f"the adaptation beside the model cannot be understood: {error}",
+            where=str(path),
+            expected="the description that luthier export wrote",
+            remedy="export the run again, with the version that trained it",
+        ) from error
+    assert isinstance(found, Adaptation)
+    return found
+
+
+def put_on(adaptation: Adaptation, model: nn.Module, folder: Path) -> nn.Module:
+    """The model with the adaptation that its folder carries. Errors: ModelError for files that do not fit."""
+    adapted = adaptation.apply(model)
+    adaptation.load(adapted, folder / FOLDER)
+    return adapted.eval()
