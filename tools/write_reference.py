@@ -24,7 +24,8 @@ from pydantic_core import PydanticUndefined
 
 from luthier.core import recipe as recipes
 from luthier.core.component import ROOMS, Component, find, names, summary
-from luthier.core.recipe import Recipe, embedded_recipes
+from luthier.core.embedded import embedded_recipes
+from luthier.core.recipe import Recipe
 
 __all__ = ["pages", "stale"]
 
