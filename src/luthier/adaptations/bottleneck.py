@@ -39,7 +39,7 @@ class BottleneckAdapters(Adaptation):
         "pfeiffer", description="pfeiffer: after the feed-forward part; houlsby: after attention as well"
     )
     reduction: int = Field(16, gt=0, description="the bottleneck is the model's width divided by this, at least 1")
-    activation: Literal["relu", "gelu", "silu"] = "relu"
+    activation: Literal["relu", "gelu", "silu"] = Field("relu", description="between the two layers of a bottleneck")
     head_scale: float = Field(1.0, gt=0, description="a classification head's rate, as a multiple of the phase's")
 
     def problems(self, recipe: Recipe, phase: Phase | None) -> Iterator[Problem]:

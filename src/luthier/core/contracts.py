@@ -78,6 +78,9 @@ class StepContext:
 class Format(Component):
     """Turns one record (the parsed object of a line, or a row of a table) into an Example's contents."""
 
+    sample: ClassVar[Mapping[str, Any]]
+    """A record of this format, for its documentation and the conformance suite."""
+
     def recognizes(self, record: Mapping[str, Any]) -> bool:
         """Whether a record has this format's keys; must be strict, since detection asks every format."""
         raise NotImplementedError(type(self).__name__)

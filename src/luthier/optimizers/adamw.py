@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AdamW"]
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class AdamW(Optimizer):
     """lr: peak learning rate; None takes the adaptation's usual one. Moments are float32, as the masters are.
@@ -23,9 +25,9 @@ class AdamW(Optimizer):
 
     example: ClassVar[dict[str, Any]] = {"lr": 2e-4, "weight_decay": 0.01}
     lr: float | None = Field(None, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0, description="share of a matrix that lr * this takes off each step")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="decay rates of the two moments")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the second moment")
 
     def make(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
         import torch

@@ -23,9 +23,9 @@ class SGD(Optimizer):
 
     example: ClassVar[dict[str, Any]] = {"lr": 0.01, "momentum": 0.9}
     lr: float | None = Field(None, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    momentum: float = Field(0.0, ge=0, lt=1)
-    nesterov: bool = False
+    weight_decay: float = Field(0.0, ge=0, description="times the weights, added to the gradient")
+    momentum: float = Field(0.0, ge=0, lt=1, description="share of the last step's direction that is kept")
+    nesterov: bool = Field(False, description="the gradient is taken ahead, where momentum leads")
 
     @model_validator(mode="after")
     def _nesterov(self) -> SGD:

@@ -20,7 +20,7 @@ class WarmupStableDecay(Schedule):
     """
 
     example: ClassVar[dict[str, Any]] = {"warmup": 0.02, "decay": 0.2, "floor": 0.0}
-    warmup: float = Field(0.02, ge=0, lt=1)
+    warmup: float = Field(0.02, ge=0, lt=1, description="share of the steps over which the rate rises")
     decay: float = Field(0.2, gt=0, le=1)
     floor: float = Field(0.0, ge=0, le=1)
 

@@ -22,6 +22,11 @@ class Alpaca(Format):
     """Reads instruction, input and output into a conversation of one prompt and one answer."""
 
     example: ClassVar[Mapping[str, Any]] = {}
+    sample: ClassVar[Mapping[str, Any]] = {
+        "instruction": "Translate into French.",
+        "input": "good morning",
+        "output": "bonjour",
+    }
 
     def recognizes(self, record: Mapping[str, Any]) -> bool:
         return "instruction" in record and "output" in record

@@ -23,6 +23,9 @@ class Chat(Format):
     """Reads `messages` into turns; every assistant turn is learned unless it says otherwise."""
 
     example: ClassVar[Mapping[str, Any]] = {}
+    sample: ClassVar[Mapping[str, Any]] = {
+        "messages": [{"role": "user", "content": "How long?"}, {"role": "assistant", "content": "Two hours."}]
+    }
 
     def recognizes(self, record: Mapping[str, Any]) -> bool:
         messages = record.get("messages")

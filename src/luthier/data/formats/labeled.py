@@ -2,7 +2,7 @@
 
 The first of these keys that a record has is the class. Text and whole numbers are class names (3 becomes "3"); a list
 is several classes at once, and may be empty. Errors: ValueError for empty text, a missing label, or a number that is no
-class.
+class. Source: the columns of the usual classification sets (GLUE, Banking77, CLINC).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Labeled(Format):
     """Reads a text and its class or classes."""
 
     example: ClassVar[Mapping[str, Any]] = {}
+    sample: ClassVar[Mapping[str, Any]] = {"text": "I lost my card", "label": "lost_card"}
 
     def recognizes(self, record: Mapping[str, Any]) -> bool:
         return "text" in record and any(key in record for key in _KEYS)

@@ -36,6 +36,9 @@ class ShareGPT(Format):
     """Reads `conversations` into turns; every answer and call is learned."""
 
     example: ClassVar[Mapping[str, Any]] = {}
+    sample: ClassVar[Mapping[str, Any]] = {
+        "conversations": [{"from": "human", "value": "How long?"}, {"from": "gpt", "value": "Two hours."}]
+    }
 
     def recognizes(self, record: Mapping[str, Any]) -> bool:
         turns = record.get("conversations")

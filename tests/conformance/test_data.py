@@ -1,0 +1,158 @@
+"""What every format and every step of the preparation keeps."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from conformance.world import SENTENCES, every, settings
+
+from luthier.core.component import find, names
+from luthier.core.contracts import Format, Step, StepContext
+from luthier.core.example import Example, Origin, Turn
+from luthier.data.ledger import Ledger
+
+JUNK = [{}, {"nothing": 1}, {"a": None, "b": None}, {"id": 3}]
+
+
+# ---- formats ---------------------------------------------------------------------------------------------------------
+
+
+@every("formats", "component")
+def test_a_format_reads_its_sample_into_an_example(component: Format):
+    assert component.recognizes(component.sample)
+    contents = component.contents(component.sample)
+    assert set(contents) <= {"parts", "target", "groups", "weight"}
+    example = Example("a:1", origin=Origin("a", 1), **contents)
+    assert example.text().strip()
+    assert Example.from_json(example.to_json()) == example
+    assert component.contents(component.sample) == contents
+
+
+@every("formats", "component")
+def test_a_format_does_not_change_the_record(component: Format):
+    before = repr(component.sample)
+    component.contents(component.sample)
+    assert repr(component.sample) == before
+
+
+@every("formats", "component")
+@pytest.mark.parametrize("record", JUNK, ids=repr)
+def test_a_format_refuses_what_is_not_its_own(component: Format, record):
+    assert not component.recognizes(record)
+    with pytest.raises(ValueError, match=r"\w{4}"):
+        component.contents(record)
+
+
+@every("formats", "component")
+def test_a_format_says_what_is_wrong_with_a_damaged_record(component: Format):
+    """Each key of the sample, emptied or of another type: read as something else, or refused with a ValueError."""
+    reasons = []
+    for key in component.sample:
+        for value in (None, "", 7.5, [], [None], {"x": 1}, [[1]], "\0"):
+            record = {**component.sample, key: value}
+            component.recognizes(record)
+            try:
+                parts = component.contents(record)["parts"]
+            except ValueError as error:
+                reasons.append(str(error))
+            else:
+                assert Example("a:1", parts, Origin("a", 1)).text() is not None
+    assert reasons
+    assert all(reasons)
+
+
+def test_samples_are_told_apart():
+    """A record is read by the format that reads most of it; no two formats have the same sample."""
+    samples = [repr(find("formats", name).sample) for name in names("formats")]
+    assert len(set(samples)) == len(samples)
+
+
+# ---- steps -----------------------------------------------------------------------------------------------------------
+
+
+def corpus(kind: str, count: int = 60) -> list[Example]:
+    """Rows as they come: good ones, copies, near copies, damaged and empty ones, in one order."""
+    draw = random.Random(7)
+    rows = []
+    for number in range(count):
+        text = " ".join(draw.choice(SENTENCES) for _ in range(draw.randint(1, 4)))
+        text = draw.choice(
+            [text, text, text + "\u200b\x07", f"<b>{text}</b> &amp; ", text.upper(), "  ", text + " more"]
+        )
+        answer = draw.choice(["yes", "no", "", "a long answer in words"])
+        parts = {"text": text} if kind == "text" else {"messages": (Turn("user", text), Turn("assistant", answer))}
+        target = draw.choice(["a", "b"]) if kind == "text" else None
+        rows.append(Example(f"r:{number}", parts, Origin("r.jsonl", number + 1), target, {"source": "made"}))
+    return rows
+
+
+def run(step: Step, rows: list[Example], split: str = "train") -> tuple[list[Example], Ledger]:
+    ledger = Ledger()
+    others = {"validation": corpus("text", 9)} if split == "train" else {}
+    others = {name: [replace(row, id=f"v{row.id}") for row in group] for name, group in others.items()}
+    context = StepContext(split, 3, ledger.page(split, step.component_name()), others)
+    return list(step.run(iter(rows), context)), ledger
+
+
+kinds = pytest.mark.parametrize("kind", ["text", "messages"])
+
+
+@every("steps", "step")
+@kinds
+def test_a_step_loses_nothing_without_a_word(step: Step, kind):
+    rows = corpus(kind)
+    kept, ledger = run(step, rows)
+    given = {row.id: row for row in rows}
+    dropped = [entry for entry in ledger.entries if entry.action == "dropped"]
+    old = [row for row in kept if row.id in given]
+    assert sorted([row.id for row in old] + [entry.id for entry in dropped]) == sorted(given)
+    assert all(entry.reason for entry in ledger.entries)
+    assert all(entry.of is None or entry.of in given or entry.of.startswith("v") for entry in ledger.entries)
+    assert [entry.dropped() for entry in dropped] == [given[entry.id] for entry in dropped]
+    # What is new says what it came from.
+    assert all(row.origin.parents and set(row.origin.parents) <= set(given) for row in kept if row.id not in given)
+
+
+@every("steps", "step")
+@kinds
+def test_a_step_writes_down_what_it_changes(step: Step, kind):
+    rows = corpus(kind)
+    kept, ledger = run(step, rows)
+    given = {row.id: row for row in rows}
+    changed = {entry.id for entry in ledger.entries if entry.action == "changed"}
+    assert changed == {row.id for row in kept if row.id in given and row != given[row.id]}
+    for row in kept:
+        if row.id in changed:
+            assert row.origin.steps == (*given[row.id].origin.steps, step.component_name())
+            assert (row.origin.file, row.origin.row) == (given[row.id].origin.file, given[row.id].origin.row)
+
+
+@every("steps", "step")
+@kinds
+def test_a_step_repeats_itself_and_keeps_the_order(step: Step, kind):
+    rows = corpus(kind)
+    kept, ledger = run(step, rows)
+    again, twice = run(step, rows)
+    assert kept == again
+    assert ledger == twice
+    place = {row.id: number for number, row in enumerate(rows)}
+    order = [place[row.id] for row in kept if row.id in place]
+    assert order == sorted(order)
+
+
+@every("steps", "step")
+def test_a_step_takes_an_empty_split_and_any_split(step: Step):
+    assert run(step, []) == ([], Ledger())
+    for split in ("validation", "test"):
+        kept, ledger = run(step, corpus("text"), split)
+        assert len(kept) + len([entry for entry in ledger.entries if entry.action == "dropped"]) >= 60
+
+
+@pytest.mark.parametrize("step", [pytest.param(s, id=n) for n, s in settings("steps") if s.scope == "row"])
+@kinds
+def test_a_row_step_looks_at_one_row_at_a_time(step: Step, kind):
+    rows = corpus(kind)
+    whole, _ = run(step, rows)
+    assert [row for one in rows for row in run(step, [one])[0]] == whole

@@ -1,0 +1,121 @@
+"""A small world in which any component of the catalog can be tried: settings, examples, models, encodings.
+
+Nothing here names a component: rooms are listed, and examples carry every part that an objective may need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+from tiny import make_bert, make_llama, make_tokenizer
+
+from luthier.core.component import ROOMS, Component, build, find, names
+from luthier.core.contracts import Batch, Objective, Row
+from luthier.core.errors import RecipeError
+from luthier.core.example import Example, Origin, Part, Turn
+from luthier.data.encode import Encoding, encode_all
+from luthier.functional.packing import pack
+from luthier.models.load import Loaded, load_model
+
+CLASSES = ("bridge", "strings", "varnish")
+KINDS = ("llama", "bert")
+
+
+def catalog() -> list[Any]:
+    """(room, name) of every component, as parameters."""
+    return [pytest.param(room, name, id=f"{room}-{name}") for room in ROOMS for name in names(room)]
+
+
+def settings(room: str) -> Iterator[tuple[str, Component]]:
+    """Every component of a room in its defaults, where they suffice, and in its example."""
+    for name in names(room):
+        cls = find(room, name)
+        try:
+            plain = build(room, name)
+        except RecipeError:
+            plain = None
+        if plain is not None:
+            yield name, plain
+        shown = build(room, {name: dict(cls.example)})
+        if shown != plain:
+            yield f"{name}-example", shown
+
+
+def every(room: str, argument: str) -> pytest.MarkDecorator:
+    """Parametrizes a test by the components of a room."""
+    return pytest.mark.parametrize(argument, [pytest.param(value, id=name) for name, value in settings(room)])
+
+
+# ---- examples --------------------------------------------------------------------------------------------------------
+
+SENTENCES = (
+    "The luthier keeps the plates thin.",
+    "A violin remembers the hands that made it, and the varnish remembers the summer.",
+    "How long does a setup take?",
+    "The moon listened anyway, night after night.",
+    "New strings cost 60 euros.",
+    "A small wolf could not howl.",
+)
+
+
+def examples(part: str, count: int = 6) -> list[Example]:
+    """Rows that carry `part` (and a class as target), of different lengths and contents."""
+    return [
+        Example(f"row:{number}", {part: _part(part, number)}, Origin("rows.jsonl", number + 1), CLASSES[number % 3])
+        for number in range(count)
+    ]
+
+
+def _part(part: str, number: int) -> Part:
+    text = " ".join(SENTENCES[(number + step) % len(SENTENCES)] for step in range(1 + number % 3))
+    return (Turn("user", text), Turn("assistant", f"{number}: {text[::-1]}")) if part == "messages" else text
+
+
+# ---- models ----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def folder_of(kind: str) -> Path:
+    """A tiny model and its tokenizer as a Hugging Face folder."""
+    folder = Path(mkdtemp(prefix=f"luthier-{kind}-"))
+    model, template = (make_llama(), True) if kind == "llama" else (make_bert(), False)
+    model.save_pretrained(folder)
+    (make_tokenizer() if template else make_tokenizer(template=None)).save_pretrained(folder)
+    return folder
+
+
+def load(kind: str, task: Any, facts: Mapping[str, Any]) -> Loaded:
+    """A fresh copy of the tiny model with the head that the task asks for. Errors: as load_model."""
+    several = facts.get("multi_label", False)
+    problem: Any = "multi_label_classification" if several else "single_label_classification"
+    labels = facts.get("classes")
+    return load_model(str(folder_of(kind)), task, labels=labels, problem=problem if labels else None)
+
+
+@dataclass(frozen=True)
+class Task:
+    """An objective at work: rows of its own encoding, and what it surveyed."""
+
+    objective: Objective
+    part: str
+    facts: Mapping[str, Any]
+    rows: list[Row]
+
+    @classmethod
+    def of(cls, objective: Objective, part: str | None = None) -> Task:
+        part = part or sorted(objective.needs)[0]
+        given = examples(part)
+        facts = objective.survey(given)
+        encoding = Encoding(make_tokenizer(), max_length=64, facts=facts)
+        return cls(objective, part, facts, encode_all(objective, given, encoding))
+
+    def batch(self, *chosen: int, weight: float | None = None) -> Batch:
+        """A pack of the rows with these numbers, with a weight of their own where one is given."""
+        rows = [self.rows[number] for number in chosen or range(len(self.rows))]
+        return pack(rows if weight is None else [replace(row, weight=weight) for row in rows])
