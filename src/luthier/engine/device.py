@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 import time
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from ..core.errors import MachineError
 from ..core.recipe import Machine
 
-__all__ = ["Compute", "choose", "keep_memory", "product_rate"]
+__all__ = ["Compute", "choose", "keep_memory", "product_rate", "release_memory"]
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,12 @@ def keep_memory() -> bool:
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     libc = ctypes.CDLL(None)
     return bool(libc.mallopt(mmap_threshold, 1 << 30) and libc.mallopt(trim_threshold, 2**31 - 1))
+
+
+def release_memory() -> None:
+    """Gives freed memory back to the system, so that a peak measured next starts from what is held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

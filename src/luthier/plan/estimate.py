@@ -1,0 +1,100 @@
+"""The memory of training, from shapes alone: what is held all the time, and what one micro-batch keeps for backward.
+
+    held     weights + 4 t (masters, where a trained weight is no float32) + 4 t (gradients) + s t (optimizer)
+             + 4 t (the best weights, where validation keeps them)
+    kept     e m L (6 H + 2 Q + 2 K + g F) + 3 C        for m tokens in a micro-batch
+
+t: trained weights; s: bytes of optimizer state for each (AdamW: 8), from one step on a small matrix; e: bytes
+of a number in products; L blocks of width H with Q wide queries, K wide keys, F wide inner layers; g: 4 for gated inner
+layers, else 2; C: a chunk of logits in float32. Attention keeps no table of weights here. After Korthikanti et al. 2022
+(arXiv:2205.05198, section 4.1), for norms that keep their input, its normalized form and their output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..core.contracts import Adaptation, Optimizer
+
+__all__ = ["Memory", "activation_bytes", "estimate", "state_bytes", "trained_weights"]
+
+_CHUNK = 2**23
+"""Logits that exist at a time (functional/logprobs.py)."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that training takes, by what takes them."""
+
+    weights: int
+    masters: int
+    gradients: int
+    optimizer: int
+    best: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.masters + self.gradients + self.optimizer + self.best + self.activations
+
+
+def estimate(
+    model: nn.Module, adaptation: Adaptation, optimizer: Optimizer, *, tokens: int, keeps_best: bool
+) -> Memory:
+    """The memory of training an adapted `model` with `tokens` in a micro-batch."""
+    trained = [parameter for group in adaptation.groups(model) for _, parameter in group.parameters]
+    count = sum(parameter.numel() for parameter in trained)
+    return Memory(
+        weights=weight_bytes(model),
+        masters=4 * sum(p.numel() for p in trained if p.dtype != torch.float32),
+        gradients=4 * count,
+        optimizer=round(state_bytes(optimizer) * count),
+        best=4 * count if keeps_best else 0,
+        activations=activation_bytes(model, tokens),
+    )
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of all parameters and buffers, tied ones once."""
+    tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def trained_weights(model: nn.Module, adaptation: Adaptation) -> int:
+    """How many numbers the adaptation will ever train."""
+    return sum(p.numel() for group in adaptation.groups(model) for _, p in group.parameters)
+
+
+def state_bytes(optimizer: Optimizer, size: int = 32) -> float:
+    """Bytes of optimizer state for each trained float32 weight, from one step on a matrix."""
+    weight = torch.zeros(size, size, requires_grad=True)
+    weight.grad = torch.zeros_like(weight)
+    made = optimizer.make([{"params": [weight], "lr": 1e-3, "weight_decay": 0.0}])
+    made.step()
+    state = [value for value in made.state[weight].values() if isinstance(value, torch.Tensor) and value.dim()]
+    return sum(value.numel() * value.element_size() for value in state) / weight.numel()
+
+
+def activation_bytes(model: nn.Module, tokens: int) -> int:
+    """Bytes that a forward pass over `tokens` tokens keeps for its backward pass."""
+    config: Any = getattr(model, "config", None)
+    config = getattr(config, "text_config", None) or config
+    width, blocks = int(config.hidden_size), int(config.num_hidden_layers)
+    heads = int(config.num_attention_heads)
+    head = int(getattr(config, "head_dim", None) or width // heads)
+    queries, keys = heads * head, int(getattr(config, "num_key_value_heads", None) or heads) * head
+    inner = int(getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width)
+    gated = any("gate" in name.rpartition(".")[2] for name, _ in model.named_modules())
+    size = max((p.element_size() for p in model.parameters() if p.dim() > 1), key=lambda s: -s)
+    block = 6 * width + 2 * queries + 2 * keys + (4 if gated else 2) * inner
+    chunk = min(_CHUNK, tokens * int(config.vocab_size)) * 4 if _has_vocabulary(model) else 0
+    return size * tokens * blocks * block + 3 * chunk
+
+
+def _has_vocabulary(model: nn.Module) -> bool:
+    find = getattr(model, "get_output_embeddings", None)
+    return find is not None and find() is not None

@@ -1,0 +1,185 @@
+"""A plan for a reader: data, rows, weights, memory, time, and the first encoded rows, what is learned in green."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from ..core.contracts import Row
+    from .plan import PhasePlan, Plan
+
+__all__ = ["show"]
+
+SHOWN_TOKENS = 220
+"""Of a longer row its beginning and end are shown."""
+
+
+def show(plan: Plan, console: Console | None = None) -> None:
+    """Prints the plan; in color on a terminal, as plain text into a pipe."""
+    console = console or Console(highlight=False)
+
+    def line(text: str = "") -> None:
+        console.print(text, soft_wrap=True)
+
+    seeds = len(plan.recipe.seeds)
+    line(f"[bold]{escape(plan.recipe.name)}[/]  {escape(plan.recipe.about or '')}")
+    line()
+    for key, value in _facts(plan):
+        line(f"[bold]{key:<10}[/]{escape(value)}")
+    line()
+    _data(console, plan)
+    for number, phase in enumerate(plan.phases, 1):
+        line()
+        line(f"[bold]phase {number} of {len(plan.phases)}, {phase.name}[/]: {escape(_what(phase))}")
+        line()
+        _phase(console, phase)
+    _time(console, plan)
+    if seeds > 1:
+        line(f"with {seeds} seeds, one after the other")
+    line()
+    line(f"[bold]the first rows of {plan.phases[0].name}[/], learned tokens in green, special tokens underlined")
+    line()
+    _samples(console, plan)
+
+
+def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
+    license_ = plan.model.get("license")
+    yield "model", plan.recipe.model + (f" ({license_})" if license_ else "")
+    yield "device", f"{plan.device}, {plan.dtype}: {plan.because}"
+    if plan.template:
+        yield "template", plan.template
+    if plan.stop:
+        yield "stops at", " ".join(plan.stop)
+
+
+def _data(console: Console, plan: Plan) -> None:
+    read, unread = plan.data["read"], plan.data["unread"]
+    formats = sorted({fact["format"] for fact in plan.data["formats"].values()})
+    bad = f", [yellow]{unread:,} could not be read and are set aside[/]" if unread else ""
+    console.print(f"[bold]data[/]      {read:,} rows read as {', '.join(formats)}{bad}", soft_wrap=True)
+    splits = list(plan.data["splits"])
+    counted: dict[tuple[str, str, str], dict[str, int]] = {}
+    for step in plan.data["steps"]:
+        if step["action"] != "unread":
+            counted.setdefault((step["step"], step["action"], step["reason"]), {})[step["split"]] = step["count"]
+    if not counted:
+        return
+    table = _table("", " ", *splits)
+    for (name, action, reason), by in counted.items():
+        counts = [f"{by[split]:,}" if split in by else "" for split in splits]
+        table.add_row(f"          {name} {action}", escape(reason), *counts)
+    console.print(table)
+
+
+def _phase(console: Console, phase: PhasePlan) -> None:
+    table = _table("", "rows", "tokens", "learned", "longest")
+    for name, split in phase.splits.items():
+        rows = f"{split.examples:,}" if split.examples == split.rows else f"{split.examples:,} in {split.rows:,} parts"
+        table.add_row(name, rows, f"{split.tokens:,}", f"{split.supervised:,}", f"{split.longest:,}")
+    console.print(table)
+    for text in _losses(phase):
+        console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
+    console.print()
+    share = 100 * phase.trained / max(1, phase.parameters)
+    for key, value in (
+        ("weights", f"{phase.parameters:,}, of which {phase.trained:,} train ({share:.3g} %)"),
+        ("training", f"{phase.steps:,} steps, {phase.tokens:,} tokens, at most {phase.max_length:,} in a row"),
+        (
+            "speed",
+            f"{phase.probe.tokens_per_s:,.0f} tokens/s in {phase.probe.steps} steps of {phase.probe.tokens:,} tokens",
+        ),
+        ("memory", _memory(phase)),
+    ):
+        console.print(f"{key:<10}{escape(value)}", soft_wrap=True)
+
+
+def _losses(phase: PhasePlan) -> Iterator[str]:
+    """What encoding shortens and leaves out, in words."""
+    if phase.truncated:
+        cut = [item.before - item.after for item in phase.truncated.values()]
+        yield (
+            f"{len(cut):,} rows are shortened to fit {phase.max_length:,} tokens, by {sum(cut) / len(cut):,.0f} tokens "
+            f"on average and {max(cut):,} at most"
+        )
+    for reason, count in phase.dropped.items():
+        yield f"{count:,} rows are left out: {reason}"
+
+
+def _memory(phase: PhasePlan) -> str:
+    parts = [(part.name, getattr(phase.memory, part.name)) for part in fields(phase.memory)]
+    held = ", ".join(f"{name} {_bytes(size)}" for name, size in parts if size)
+    return f"{_bytes(phase.memory.total)} estimated ({held}); {_bytes(phase.probe.peak)} at the peak of the probe"
+
+
+def _time(console: Console, plan: Plan) -> None:
+    table = _table("", "", "")
+    for phase in plan.phases:
+        table.add_row(f"training {phase.name}", _duration(phase.seconds), "")
+    if plan.base_seconds:
+        table.add_row("training the base's head", _duration(plan.base_seconds), "roughly")
+    for check in plan.checks:
+        table.add_row(f"check {check.name}", _duration(check.seconds), f"{check.items:,} items; roughly, at most")
+    table.add_row("[bold]together[/]", f"[bold]{_duration(plan.seconds)}[/]", "")
+    console.print()
+    console.print("[bold]time, from a short probe[/]")
+    console.print(table)
+
+
+def _samples(console: Console, plan: Plan) -> None:
+    from ..data.encode import show as spelled
+
+    for row in plan.samples:
+        text = spelled([_ends(row)], plan.tokenizer)
+        if len(row.ids) > SHOWN_TOKENS:
+            head = f"{row.id}: {len(row.ids)} tokens, {int(row.supervised.sum())} learned; its beginning and end\n"
+            text = Text.assemble((head, "bold"), text[len(text.plain.partition("\n")[0]) + 1 :])
+        console.print(text, soft_wrap=True)
+
+
+def _ends(row: Row) -> Row:
+    """The row, or its beginning and end where it is long."""
+    if len(row.ids) <= SHOWN_TOKENS:
+        return row
+    import numpy as np
+
+    half = SHOWN_TOKENS // 2
+    kept = np.r_[0:half, len(row.ids) - half : len(row.ids)]
+    return replace(row, ids=row.ids[kept], supervised=row.supervised[kept])
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=any(headings), header_style="dim")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if heading.strip() and number else "left", overflow="fold")
+    return table
+
+
+def _what(phase: PhasePlan) -> str:
+    return f"{_component(phase.objective)} with {_component(phase.adaptation)}"
+
+
+def _component(described: Any) -> str:
+    """A component as a recipe writes it: lora, or lora (rank 16)."""
+    if isinstance(described, str):
+        return described
+    name, parameters = next(iter(described.items()))
+    return f"{name} ({', '.join(f'{key} {value}' for key, value in parameters.items())})"
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
