@@ -74,7 +74,7 @@ def examples(part: str, count: int = 6) -> list[Example]:
 
 def _part(part: str, number: int) -> Part:
     text = " ".join(SENTENCES[(number + step) % len(SENTENCES)] for step in range(1 + number % 3))
-    return (Turn("user", text), Turn("assistant", f"{number}: {text[::-1]}")) if part == "messages" else text
+    return (Turn("user", text), Turn("assistant", f"{number}: {text[:12]}")) if part == "messages" else text
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class Task:
         part = part or sorted(objective.needs)[0]
         given = examples(part)
         facts = objective.survey(given)
-        encoding = Encoding(make_tokenizer(), max_length=64, facts=facts)
+        encoding = Encoding(make_tokenizer(), max_length=128, facts=facts)
         return cls(objective, part, facts, encode_all(objective, given, encoding))
 
     def batch(self, *chosen: int, weight: float | None = None) -> Batch:
