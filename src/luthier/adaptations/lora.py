@@ -11,6 +11,7 @@ do not fit.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -86,7 +87,10 @@ class Lora(Adaptation):
             bias="none",
             task_type="SEQ_CLS" if head else "CAUSAL_LM",
         )
-        adapted: nn.Module = get_peft_model(model, config)
+        with warnings.catch_warnings():
+            # PEFT asks for an attribute that transformers renamed; a user can do nothing about it.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            adapted: nn.Module = get_peft_model(model, config)
         return adapted
 
     def groups(self, model: nn.Module) -> list[ParameterGroup]:
