@@ -177,7 +177,7 @@ def _run(recipe: str, overrides: Sequence[str] | None, out: Path | None, until: 
     from .tables import show_run
 
     show_run(done, until)
-    if not done.passed:
+    if until in ("check", "report") and not done.passed:
         from ..core.errors import Problem
 
         raise GateFailed(

@@ -24,18 +24,42 @@ MARKS = {True: "[green]holds[/]", False: "[red]fails[/]"}
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
+    if 0 < abs(value) < 0.0005:
+        return f"{value:.1e}"  # the difference that a conversion makes is small, and not nothing
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _measured(finding: Finding | None) -> str:
+    """The value, and its interval below it: five columns then fit into 80 characters."""
     if finding is None:
         return ""
     if finding.value != finding.value:
         return "undefined"
     bounds = ""
     if finding.low is not None and finding.high is not None:
-        bounds = f" [dim]{_number(finding.low)} to {_number(finding.high)}[/]"
+        bounds = f"\n[dim]{_number(finding.low)} to {_number(finding.high)}[/]"
     return _number(finding.value) + bounds
+
+
+def _p(change: Finding | None) -> str:
+    if change is None or change.p is None:
+        return ""
+    return "< 0.001" if change.p < 0.001 else f"{change.p:.3f}"
+
+
+def _table(title: str, headings: Sequence[str], rows: Mapping[tuple[str, str], Sequence[str]]) -> Table:
+    """Rows of cells by (check, metric), each check's name on a line of its own."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading)
+    before = None
+    for (check, metric), cells in rows.items():
+        if check != before:
+            table.add_row(f"[bold]{check}[/]")
+        table.add_row(f"  {metric}", *cells)
+        before = check
+    return table
 
 
 def show_run(run: Run, until: str) -> None:
@@ -45,18 +69,17 @@ def show_run(run: Run, until: str) -> None:
     for finding in run.findings:
         if finding.group is None:
             rows.setdefault((finding.check, finding.metric), {})[finding.subject] = finding
-    if rows and until in ("check", "report"):
-        table = Table(title="base against tuned, with 95 % intervals", title_justify="left", box=None, pad_edge=False)
-        for heading in ("", "base", "tuned", "change", "p"):
-            table.add_column(heading, overflow="fold")
-        for (check, metric), by in rows.items():
-            change = by.get("change")
-            p = "" if change is None or change.p is None else ("< 0.001" if change.p < 0.001 else f"{change.p:.3f}")
+    # What an earlier run of this folder found says nothing about a stage that was done alone.
+    measured = until in ("check", "report")
+    if rows and measured:
+        cells = {}
+        for key, by in rows.items():
             tuned = by.get("tuned") or next((by[s] for s in ("merged", "reloaded") if s in by), None)
-            table.add_row(f"{check}.{metric}", _measured(by.get("base")), _measured(tuned), _measured(change), p)
-        console.print(table)
+            change = by.get("change")
+            cells[key] = [_measured(by.get("base")), _measured(tuned), _measured(change), _p(change)]
+        console.print(_table("base against tuned, with 95 % intervals", ("base", "tuned", "change", "p"), cells))
         console.print()
-    for verdict in run.gates:
+    for verdict in run.gates if measured else ():
         detail = verdict.note or f"{_number(verdict.value or 0.0)} against {_number(verdict.limit or 0.0)}"
         console.print(f"gate {MARKS[verdict.holds]}  {escape(verdict.gate)}  [dim]{escape(detail)}[/]", soft_wrap=True)
     if until == "report":
@@ -69,19 +92,17 @@ def show_run(run: Run, until: str) -> None:
 def show_comparison(first: Path, second: Path, findings: Sequence[Finding]) -> None:
     """Two runs' results on the same items, and their difference with its paired test."""
     console = Console(highlight=False)
-    table = Table(title=f"{first} against {second}, same items", title_justify="left", box=None, pad_edge=False)
-    for heading in ("", first.name, second.name, "difference", "p"):
-        table.add_column(heading)
-    rows: dict[tuple[str, str], dict[str, Finding]] = {}
+    rows: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
-        rows.setdefault((finding.check, finding.metric), {})[finding.subject] = finding
-    for (check, metric), by in rows.items():
-        subjects = list(by.values())
-        change = by.get("change")
-        p = "" if change is None or change.p is None else f"{change.p:.3f}"
-        sides = [finding for finding in subjects if finding is not change]
-        table.add_row(f"{check}.{metric}", *(_measured(f) for f in sides[:2]), _measured(change), p)
-    console.print(table)
+        if finding.group is None:
+            rows.setdefault((finding.check, finding.metric), []).append(finding)
+    cells = {}
+    for key, found in rows.items():
+        change = next((finding for finding in found if finding.subject == "change"), None)
+        sides = [finding for finding in found if finding is not change]
+        cells[key] = [*(_measured(finding) for finding in sides[:2]), _measured(change), _p(change)]
+    headings = (escape(first.name), escape(second.name), "difference", "p")
+    console.print(_table(f"{escape(str(first))} against {escape(str(second))}, same items", headings, cells))
 
 
 def show_rooms(room: str | None) -> None:

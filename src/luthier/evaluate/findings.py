@@ -164,11 +164,6 @@ def change(
         elif measure.binary and scores[first].clusters is None:
             gained, lost = int((after > before).sum()), int((after < before).sum())
             p, note = mcnemar(lost, gained), f"McNemar: {gained} rows gained, {lost} lost"
-            if count > 1 and (after - before == value).all():
-                # As in _bounds: what no row contradicts is not certain. One side of McNemar's table, or both, is empty.
-                reach = (1 + abs(value)) * (1 - 0.025 ** (1 / count))
-                low, high = max(-1.0, value - reach), min(1.0, value + reach)
-                note += ", exact binomial bounds"
         elif measure.aggregate is row_mean and np.isfinite(after - before).all():
             p = sign_flip((after - before)[:, 0], clusters=scores[first].clusters, seed=resampling.seed)
             note = "paired sign flips"
@@ -176,6 +171,11 @@ def change(
             p = difference.p
         if scores[first].clusters is not None:
             note += f", by {resampling.units} clusters"
+        if measure.binary and resampling.units > 1 and (after - before == value).all():
+            # As in _bounds: what no row contradicts is not certain. One side of McNemar's table, or both, is empty.
+            reach = (1 + abs(value)) * (1 - 0.025 ** (1 / resampling.units))
+            low, high = max(-1.0, value - reach), min(1.0, value + reach)
+            note += ", exact binomial bounds"
         if not measure.interval:
             low = high = None
     return Finding(

@@ -123,6 +123,8 @@ def test_clusters_are_resampled_together_and_flipped_together():
     change = by_subject(findings({"base": base, "tuned": tuned}, [HITS], "c", 1))["change"]
     assert change.p == 2 / 16  # four clusters: all signs equal in 2 of 16 patterns, however many rows there are
     assert "by 4 clusters" in change.note
+    upper = stats.binomtest(0, 4).proportion_ci(method="exact").high
+    assert (change.value, change.low, change.high) == pytest.approx((1.0, max(-1.0, 1 - 2 * upper), 1.0))
 
 
 def test_no_interval_where_a_measure_has_none():
