@@ -1,0 +1,147 @@
+"""Which objective composes with which adaptation on which kind of model: tried, not declared.
+
+Every pair is trained for three steps on a tiny model, saved, loaded into a fresh one and merged. `python
+tools/write_compositions.py` writes the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from conformance.world import KINDS, Task, load, settings
+
+from luthier.core.component import build
+from luthier.core.contracts import Adaptation, Objective, Schedule
+from luthier.core.errors import ModelError
+from luthier.engine.optimize import Stepper
+from luthier.engine.step import accumulate
+from luthier.models.load import Loaded
+from luthier.models.roles import Models, Role, role_of
+
+WORDS = {"llama": "decoder (Llama)", "bert": "encoder (BERT)"}
+STEPS = 3
+
+
+@dataclass(frozen=True)
+class Composition:
+    """An objective and an adaptation on a kind of model."""
+
+    objective: Objective
+    adaptation: Adaptation
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.objective.component_name()}-{self.adaptation.component_name()}-{self.kind}"
+
+    def task(self) -> Task:
+        return Task.of(self.objective)
+
+    def load(self, task: Task) -> Loaded:
+        """A fresh base. Errors: ModelError where the model has no such head."""
+        return load(self.kind, self.objective.task, task.facts)
+
+    def refusal(self) -> str | None:
+        """Why the two do not go together on this model, or None where they do."""
+        task = self.task()
+        try:
+            self.adaptation.apply(self.load(task).model)
+        except ModelError as error:
+            return error.problems[0].found
+        return None
+
+
+def defaults(room: str) -> list[Any]:
+    """The components of a room, each once: in its defaults, or its example where it has none."""
+    found: dict[str, Any] = {}
+    for _, component in settings(room):
+        found.setdefault(component.component_name(), component)
+    return list(found.values())
+
+
+def compositions() -> Iterator[Composition]:
+    """Every objective with every adaptation on every kind of model, in defaults."""
+    for kind in KINDS:
+        for objective in defaults("objectives"):
+            for adaptation in defaults("adaptations"):
+                yield Composition(objective, adaptation, kind)
+
+
+def answers(role: Role, task: Task) -> torch.Tensor:
+    """What the model says of the task's rows: log-probabilities, of tokens or of classes; in eval mode."""
+    role.model.eval()
+    with torch.no_grad():
+        if task.objective.task == "causal_lm":
+            return role.logps(task.batch())
+        return role.class_logits(task.batch()).float().log_softmax(-1)
+
+
+def train(model: torch.nn.Module, pad: int, adaptation: Adaptation, task: Task, steps: int = STEPS) -> list[float]:
+    """Steps of AdamW as the engine makes them; their losses. All that is ever unfrozen moves from the first one."""
+    optimizer, schedule = build("optimizers", "adamw"), build("schedules", "constant")
+    assert isinstance(schedule, Schedule)
+    stepper = Stepper(optimizer, schedule, adaptation.groups(model), lr=1e-3, total=steps, clip=1.0)  # type: ignore[arg-type]
+    models = Models(role_of(model, pad))
+    adaptation.at(1.0, model)
+    losses = []
+    for step in range(steps):
+        losses.append(accumulate(task.objective, (), models, [task.batch()]).loss)
+        stepper.gradient_norm()
+        stepper.step(step)
+    return losses
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+HEAD = """# What composes with what
+
+Every objective with every adaptation, each in its defaults, on a tiny model of each kind: trained for three steps,
+saved, loaded again and merged. This page is written by `python tools/write_compositions.py`; the tests do the same and
+compare.
+
+"trains" means that the loss is finite and falls, that exactly the named share of the weights moves, and that the saved
+weights give the same answers in a fresh model. "merges" means that it becomes a plain model with the same answers.
+
+| model | objective | adaptation | | weights that move |
+|---|---|---|---|---|
+"""
+
+
+def page(folder: Path) -> str:
+    """The table as Markdown; `folder` takes what is saved on the way."""
+    lines, reasons = [], []
+    for number, one in enumerate(compositions()):
+        outcome, moved = _outcome(one, folder / str(number), reasons)
+        names = f"`{one.objective.component_name()}` | `{one.adaptation.component_name()}`"
+        lines.append(f"| {WORDS[one.kind]} | {names} | {outcome} | {moved} |")
+    notes = [f"{number}. {reason}." for number, reason in enumerate(reasons, 1)]
+    return HEAD + "\n".join(lines) + "\n\n## Reasons\n\n" + "\n".join(notes) + "\n"
+
+
+def _outcome(one: Composition, folder: Path, reasons: list[str]) -> tuple[str, str]:
+    """What came of it in words, with the number of a reason, and the share of weights that move."""
+    refusal = one.refusal()
+    if refusal is not None:
+        return f"refused ({_noted(refusal, reasons)})", ""
+    task = one.task()
+    loaded = one.load(task)
+    model = one.adaptation.apply(loaded.model)
+    moving = sum(p.numel() for group in one.adaptation.groups(model) for _, p in group.parameters)
+    share = moving / sum(p.numel() for p in model.parameters())
+    losses = train(model, loaded.tokenizer.pad_token_id, one.adaptation, task)
+    assert losses[-1] < losses[0], f"{one}: the loss does not fall"
+    one.adaptation.save(model, folder)
+    try:
+        one.adaptation.merge(model)
+    except ModelError as error:
+        return f"trains, does not merge ({_noted(error.problems[0].found, reasons)})", f"{share:.1%}"
+    return "trains, merges", f"{share:.1%}"
+
+
+def _noted(reason: str, reasons: list[str]) -> int:
+    if reason not in reasons:
+        reasons.append(reason)
+    return reasons.index(reason) + 1
