@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from luthier.core.recipe import Recipe
+
 THINGS = ("violin", "viola", "cello", "bow", "bridge", "peg", "string", "scroll")
 FEELINGS = ("good", "bad", "odd")
 
@@ -67,9 +69,8 @@ def lm_recipe(model: Path, data: Path, **changes: Any) -> dict[str, Any]:
 
 def class_recipe(model: Path, data: Path, **changes: Any) -> dict[str, Any]:
     """A classification recipe with full training in float32 on the CPU; keywords as for lm_recipe."""
-    recipe = lm_recipe(model, data, objective="classify", adaptation="full", **changes)
-    if "name" not in changes:
-        recipe["phases"][0]["name"] = "intents"
+    recipe = lm_recipe(model, data, **{"objective": "classify", "adaptation": "full"} | changes)
+    recipe["phases"][0]["name"] = "intents"
     return recipe
 
 
@@ -79,7 +80,7 @@ def _changed(recipe: dict[str, Any], phase: dict[str, Any], changes: dict[str, A
     for key, value in changes.items():
         if key in ("data", "machine", "decoding"):
             recipe[key] |= value
-        elif key in recipe or key in ("seed", "gates", "trackers", "export", "chat_template"):
+        elif key in Recipe.model_fields:
             recipe[key] = value
         else:
             phase[key] = value

@@ -139,12 +139,13 @@ class RunFolder:
 
     @contextmanager
     def stage(self, stage: str, key: str, log: EventLog, outputs: tuple[Path, ...]) -> Iterator[None]:
-        """Marks a stage finished when its body ends without an error, with the outputs that must stay there."""
+        """Marks a stage finished when its body ends without an error, with the files that must stay there."""
         started = time.monotonic()
         log("stage", stage=stage, state="started")
         yield
         seconds = round(time.monotonic() - started, 2)
-        places = [str(output.relative_to(self.path)) for output in outputs]
+        files = [file for output in outputs for file in (sorted(output.rglob("*")) if output.is_dir() else [output])]
+        places = [str(file.relative_to(self.path)) for file in files if file.is_file()]
         self.update_manifest(stages={stage: {"key": key, "seconds": seconds, "outputs": places}})
         log("stage", stage=stage, state="done", seconds=seconds)
 

@@ -230,6 +230,7 @@ def _record(
         training={
             phase.name: {
                 "steps": result.steps,
+                "epochs": round(result.tokens / sum(len(row.ids) for row in rows), 2),
                 "rows": len(rows),
                 "tokens": result.tokens,
                 "supervised": result.supervised,
