@@ -24,7 +24,9 @@ from pydantic_core import PydanticUndefined
 
 from luthier.core import recipe as recipes
 from luthier.core.component import ROOMS, Component, find, names, summary
+from luthier.core.contracts import Adaptation, Objective, Step
 from luthier.core.embedded import embedded_recipes
+from luthier.core.evidence import Check
 from luthier.core.recipe import Recipe
 
 __all__ = ["pages", "stale"]
@@ -148,20 +150,19 @@ def _flow(value: Any, room: str) -> str:
 def _facts(component: type[Component]) -> Iterator[str]:
     """What the class says beside its docstring: where it applies, what it measures, its usual rate."""
     tasks = {"causal_lm": "language models", "sequence_classification": "classification models"}
-    if hasattr(component, "usual_lr"):
+    if issubclass(component, Adaptation):
         yield f"- Usual learning rate with AdamW: {_value(component.usual_lr)}"
-    if hasattr(component, "scope"):
+    if issubclass(component, Step):
         yield f"- Looks at one {'row' if component.scope == 'row' else 'split'} at a time"
-    if hasattr(component, "task"):
+    if issubclass(component, Objective):
         yield f"- For {tasks[component.task]}; rows need {' or '.join(sorted(component.needs))}"
-    if hasattr(component, "tasks"):
+    if issubclass(component, Check):
         yield f"- For {' and '.join(tasks[task] for task in sorted(component.tasks))}"
-    if hasattr(component, "subjects"):
         yield f"- Measured on: {', '.join(component.subjects)}" + (" (in float32)" if component.float32 else "")
         metrics: dict[str, str] = {}
         for several in (False, True):
             # Without classes no metric of a single class is named; those are the same for each.
-            measures = component().measures({"classes": [], "multi_label": several})  # type: ignore[attr-defined]
+            measures = component().measures({"classes": [], "multi_label": several})
             metrics |= {measure.name: measure.better for measure in measures}
         listed = ", ".join(f"`{metric}` ({better} is better)" for metric, better in metrics.items())
         yield f"- Metrics: {listed}"

@@ -53,7 +53,7 @@ class Source(Part):
     path: str
     format: FormatSlot | None = Field(None, description="named, or detected from the first records")
     columns: dict[str, str] = Field(default_factory=dict, description="this format's key: the file's own column")
-    weight: float = Field(1.0, gt=0, description="rows of this source count so much; 2 means twice an epoch")
+    weight: float = Field(1.0, gt=0, description="what each of its rows counts in the loss, beside others of 1")
     limit: int | None = Field(None, gt=0, description="only the first rows, for a quick look")
 
 
