@@ -66,6 +66,8 @@ class Data(Part):
     )
     validation: float | Source | None = Field(None, description="a share of train, or a path", examples=[0.1])
     test: float | Source | None = Field(None, description="a share of train, or a path", examples=[0.1])
+    format: FormatSlot | None = Field(None, description="of every source that names none of its own")
+    columns: dict[str, str] = Field(default_factory=dict, description="of every source that names none of its own")
     split_by: str | None = Field(None, description="a group of the rows (a column): all of its rows in one split")
     groups: tuple[str, ...] = Field((), description="further columns kept as groups")
     steps: tuple[StepSlot, ...] = ()
@@ -91,7 +93,13 @@ class Data(Part):
     def sources(self, split: str) -> tuple[Source, ...]:
         """The sources given for a split, empty where it is a share or absent."""
         value = getattr(self, split)
-        return (value,) if isinstance(value, Source) else value if isinstance(value, tuple) else ()
+        given = (value,) if isinstance(value, Source) else value if isinstance(value, tuple) else ()
+        return tuple(
+            source.model_copy(
+                update={"format": source.format or self.format, "columns": source.columns or self.columns}
+            )
+            for source in given
+        )
 
 
 class PerStep(Part):
