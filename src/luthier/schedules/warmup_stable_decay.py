@@ -25,6 +25,7 @@ class WarmupStableDecay(Schedule):
     floor: float = Field(0.0, ge=0, le=1)
 
     def at(self, step: int, total: int) -> float:
-        falling = max(1, round(self.decay * total))
-        fallen = min(1.0, max(0, step + 1 - (total - falling)) / falling)
+        # One step at least comes before the fall: a run of a single step would otherwise train at the floor.
+        falling = min(max(1, round(self.decay * total)), total - 1)
+        fallen = min(1.0, max(0, step + 1 - (total - falling)) / max(1, falling))
         return warmup_share(step, total, self.warmup) * (1 - (1 - self.floor) * fallen)
