@@ -22,15 +22,16 @@ class Talker:
     def __init__(self, folder: Path, max_new_tokens: int | None, temperature: float | None, seed: int) -> None:
         from ..core.recipe import Decoding, Machine
         from ..core.recipe_file import load_recipe
-        from ..data.template import template_for
-        from ..engine.device import choose
-        from ..models.load import load_model
 
         model = folder / "model" if (folder / "recipe.yaml").exists() else folder
         if not (model / "config.json").exists():
             raise LuthierError(
                 "there is no model here yet", where=str(model), remedy=f"luthier export {folder} writes it"
             )
+        from ..data.template import template_for
+        from ..engine.device import choose
+        from ..models.load import load_model
+
         recipe = load_recipe(folder) if (folder / "recipe.yaml").exists() else None
         machine, decoding = (recipe.machine, recipe.decoding) if recipe else (Machine(), Decoding())
         self.decoding = decoding.model_copy(

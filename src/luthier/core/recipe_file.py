@@ -72,7 +72,8 @@ def recipe_path(source: str | Path) -> Path:
     shipped = RECIPES / f"{source}.yaml"
     if shipped.is_file() and shipped.parent == RECIPES:
         return shipped
-    near = nearest(str(source), embedded_recipes())
+    beside = [str(file) for kind in ("*.yaml", "*.yml") for file in path.parent.glob(kind)]
+    near = nearest(str(source), [*beside, *embedded_recipes()])
     raise RecipeError(
         f"there is no recipe '{source}'",
         expected="a YAML file, a run folder, or one of " + ", ".join(embedded_recipes()),

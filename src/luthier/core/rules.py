@@ -128,17 +128,34 @@ def _checks_for(task: str) -> list[str]:
 def _gates(recipe: Recipe) -> Iterator[Problem]:
     from .gates import parse
 
-    names = [check.component_name() for check in recipe.checks]
+    checks = {check.component_name(): check for check in recipe.checks}
     for index, gate in enumerate(recipe.gates):
         place = f"gates.{index}"
         parsed = parse(gate)
         if isinstance(parsed, Problem):
             yield parsed.at(place)
-        elif parsed.check not in names:
-            near = nearest(parsed.check, names)
+        elif parsed.check not in checks:
+            near = nearest(parsed.check, checks)
             yield Problem(
                 f"the gate '{gate}' needs the check '{parsed.check}', which this recipe does not make",
                 place,
-                "one of the checks " + (", ".join(names) or "(none are named)"),
+                "one of the checks " + (", ".join(checks) or "(none are named)"),
                 f"did you mean '{near}'?" if near else f"add {parsed.check} to checks",
             )
+        elif parsed.metric not in (metrics := _metrics(checks[parsed.check])) and metrics:
+            near = nearest(parsed.metric, metrics)
+            yield Problem(
+                f"the gate '{gate}' asks for '{parsed.metric}', which {parsed.check} does not measure",
+                place,
+                f"one of {', '.join(metrics)}; before .low or .high a subject may stand: base, tuned, change",
+                f"did you mean '{parsed.check}.{near}'?" if near else None,
+            )
+
+
+def _metrics(check: Check) -> list[str]:
+    """The names of what a check measures, for one class a row and for several; empty where only data can tell."""
+    try:
+        found = [check.measures({"classes": (), "multi_label": several}) for several in (False, True)]
+    except (KeyError, IndexError):
+        return []
+    return list(dict.fromkeys(measure.name for measures in found for measure in measures))

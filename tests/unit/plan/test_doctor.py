@@ -1,0 +1,54 @@
+"""The doctor examines what is there and survives what is not."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from luthier.core import embedded
+from luthier.plan import doctor
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luthier.engine.device.product_rate", lambda dtype, device, **_: 1e11)
+
+
+def test_versions_and_device_are_those_of_this_process() -> None:
+    found = doctor.examine()
+    assert found["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
+    assert found["device"]["device"] in ("cpu", "mps", "cuda")
+    assert found["device"]["threads"].startswith(str(torch.get_num_threads()))
+    assert found["device"]["float32 products"] == "100 GFLOP/s"
+    assert "GB free" in found["machine"]["disk"]
+
+
+def test_an_absent_extra_comes_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorboard" else real(name))
+    assert doctor.examine()["extras"]["tensorboard"].endswith("pip install 'luthier[tensorboard]'")
+
+
+def test_absent_weights_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(embedded, "_ROOT", tmp_path)
+    assert "not part of this installation" in doctor.examine()["models"]["embedded:nano"]
+
+
+def test_a_broken_package_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> dict[str, str]:
+        raise ImportError("libcudart.so: cannot open shared object file")
+
+    monkeypatch.setattr(doctor, "_device", broken)
+    found = doctor.examine()
+    assert found["device"] == {"cannot be examined": "ImportError: libcudart.so: cannot open shared object file"}
+    assert found["versions"]["python"]
+
+
+def test_every_extra_of_the_package_is_examined() -> None:
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(doctor.EXTRAS) == set(project["optional-dependencies"]) - {"dev", "bench"}

@@ -1,0 +1,67 @@
+"""Bytes counted from shapes, against bytes that torch holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from luthier.core.component import build
+from luthier.core.contracts import Row
+from luthier.functional.packing import pack
+from luthier.models.roles import Models, role_of
+from luthier.plan.estimate import activation_bytes, estimate, state_bytes, trained_weights
+
+
+def held(tensors: object) -> int:
+    return sum(t.untyped_storage().nbytes() for t in {t.data_ptr(): t for t in tensors}.values())
+
+
+@pytest.mark.parametrize(("optimizer", "expected"), [("adamw", 8), ("sgd", 0), ({"sgd": {"momentum": 0.9}}, 4)])
+def test_bytes_of_optimizer_state_for_each_weight(optimizer: object, expected: int) -> None:
+    assert state_bytes(build("optimizers", optimizer)) == expected
+
+
+@pytest.mark.parametrize("adaptation", ["full", "lora", {"frozen": {"train": 1}}])
+def test_held_memory_equals_what_torch_holds_after_a_step(llama: torch.nn.Module, adaptation: object) -> None:
+    chosen = build("adaptations", adaptation)
+    model = chosen.apply(llama)
+    optimizer = build("optimizers", "adamw")
+    found = estimate(model, chosen, optimizer, tokens=64, keeps_best=False)
+    trained = [p for group in chosen.groups(model) for _, p in group.parameters]
+    made = optimizer.make([{"params": trained, "lr": 1e-3, "weight_decay": 0.0}])
+    model(input_ids=torch.arange(5, 25)[None], labels=torch.arange(5, 25)[None]).loss.backward()
+    made.step()
+    assert found.weights == held([*model.parameters(), *model.buffers()])
+    assert found.gradients == sum(p.grad.nbytes for p in trained)
+    assert found.optimizer == sum(v.nbytes for p in trained for v in made.state[p].values() if v.dim())
+    assert found.masters == 0
+    assert trained_weights(model, chosen) == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_bfloat16_weights_get_float32_masters(llama: torch.nn.Module) -> None:
+    full = build("adaptations", "full")
+    model = full.apply(llama.bfloat16())
+    found = estimate(model, full, build("optimizers", "adamw"), tokens=64, keeps_best=True)
+    count = sum(p.numel() for p in model.parameters())
+    assert (found.masters, found.gradients, found.best) == (4 * count, 4 * count, 4 * count)
+    assert found.total == found.weights + 20 * count + found.activations
+
+
+def test_kept_activations_are_near_what_autograd_keeps(llama: torch.nn.Module) -> None:
+    model = llama.requires_grad_(True)
+    rows = [Row(f"r{i}", np.arange(5, 133), np.arange(128) > 0) for i in range(4)]
+    weights = {p.data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    tensors = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with tensors:
+        loss = build("objectives", "causal_lm").loss(Models(role_of(model, 0)), pack(rows))
+    assert loss[0].totals.requires_grad
+    logits = 3 * 512 * model.config.vocab_size * 4
+    assert activation_bytes(model, 512) - logits == pytest.approx(sum(kept.values()), rel=0.25)
