@@ -20,7 +20,7 @@ from torch import nn
 
 from ..core.contracts import Adaptation, Optimizer
 
-__all__ = ["Memory", "activation_bytes", "estimate", "state_bytes", "trained_weights"]
+__all__ = ["Memory", "activation_bytes", "estimate", "state_bytes", "trained_weights", "weight_bytes"]
 
 _CHUNK = 2**23
 """Logits that exist at a time (functional/logprobs.py)."""
@@ -39,6 +39,7 @@ class Memory:
 
     @property
     def total(self) -> int:
+        """All of it."""
         return self.weights + self.masters + self.gradients + self.optimizer + self.best + self.activations
 
 
