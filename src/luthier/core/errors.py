@@ -36,6 +36,7 @@ __all__ = [
     "RecipeError",
     "TrainingDiverged",
     "UnknownComponent",
+    "first_line",
     "nearest",
 ]
 
@@ -132,6 +133,12 @@ class Interrupted(LuthierError):
     """Stopped by a signal after a checkpoint was written; the same command goes on."""
 
     exit_code: ClassVar[int] = 130
+
+
+def first_line(error: BaseException) -> str:
+    """A foreign error in one line, for `found`: its type, and the first 300 characters of what it says."""
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text[:300]}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

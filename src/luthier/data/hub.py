@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import DataError, MissingExtra
+from ..core.errors import DataError, MissingExtra, first_line
 from .records import data_suffix
 
 __all__ = ["hub_records", "looks_like_hub"]
@@ -44,14 +44,10 @@ def hub_records(path: str) -> Sequence[Mapping[str, Any]]:
         return [dict(row) for row in loaded]
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"there is no such file, and the hub gave no data set of that name: {_first_line(error)}",
+            f"there is no such file, and the hub gave no data set of that name: {first_line(error)}",
             where=path,
             expected="a file, a folder, embedded:NAME, or owner/name[:configuration][@revision][#split] of the hub",
             remedy="without a network: on a machine that has one, "
             f"datasets.load_dataset({match['id']!r}, split={match['split'] or 'train'!r}).to_parquet('rows.parquet'), "
             "copy the file here and give its path",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -18,12 +18,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, first_line
 from .carried import carried_in, put_on
 from .fold import fold_adapter
 from .heads import head_parameters
 from .source import CONFIG, Resolved, adapter_base, check_source, fetch, read_json, resolve, weight_files
-from .tokens import choose_pad, stop_tokens, vocabulary_size
+from .tokens import load_tokenizer, stop_tokens, vocabulary_size
 
 __all__ = [
     "Loaded",
@@ -32,7 +32,6 @@ __all__ = [
     "Task",
     "check_source",
     "load_model",
-    "load_tokenizer",
     "quiet",
     "resolve",
 ]
@@ -97,32 +96,6 @@ def load_model(
     return Loaded(model, tokenizer, _folder(base), fresh, description, name)
 
 
-def load_tokenizer(folder: Path) -> tuple[Any, str | None]:
-    """The tokenizer of a folder, with a padding token, and the note that says which one was chosen for it, if any.
-
-    Errors: ModelError where there is none, or none that knows the offsets of its tokens.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises OSError, ValueError, KeyError or its parser's own
-        raise ModelError(
-            f"the tokenizer cannot be loaded: {_first_line(error)}",
-            where=str(folder),
-            expected="tokenizer.json and tokenizer_config.json",
-            remedy="copy the tokenizer's files from the model that this one was made from",
-        ) from error
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(
-            f"{type(tokenizer).__name__} does not tell where its tokens lie in the text",
-            where=str(folder),
-            expected="a fast tokenizer (tokenizer.json)",
-            remedy="convert it once: transformers.convert_slow_tokenizer writes tokenizer.json",
-        )
-    return tokenizer, choose_pad(tokenizer)
-
-
 def _folder(resolved: Resolved) -> Path:
     assert resolved.folder is not None
     return resolved.folder
@@ -165,7 +138,7 @@ def _configuration(
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # KeyError, ValueError, OSError or a validation error of the hub's
         raise ModelError(
-            f"the configuration cannot be used: {_first_line(error)}",
+            f"the configuration cannot be used: {first_line(error)}",
             where=str(folder / CONFIG),
             expected="a model type that the installed transformers knows",
             remedy="upgrade transformers, or choose another model",
@@ -274,7 +247,7 @@ def _from_folder(
         raise
     except Exception as error:  # a torn file, a wrong shape, a missing package: each library raises its own
         raise ModelError(
-            f"the weights cannot be loaded: {_first_line(error)}",
+            f"the weights cannot be loaded: {first_line(error)}",
             where=str(folder),
             expected="safetensors files that match config.json",
             remedy="copy or download the folder again",
@@ -385,11 +358,6 @@ def _describe(
         "fresh": sorted(fresh),
         "notes": [pad_note] if pad_note else [],
     }
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {text[:300]}"
 
 
 @contextmanager

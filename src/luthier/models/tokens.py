@@ -1,14 +1,43 @@
-"""The tokens that a tokenizer must have beyond words: one to pad with, and those that end an answer."""
+"""A model's tokenizer, and the tokens it must have beyond words: one to pad with, and those that end an answer."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-__all__ = ["choose_pad", "stop_tokens", "vocabulary_size"]
+from ..core.errors import ModelError, first_line
+
+__all__ = ["choose_pad", "load_tokenizer", "stop_tokens", "vocabulary_size"]
 
 _PROBE = "luthierprobe"
+
+
+def load_tokenizer(folder: Path) -> tuple[Any, str | None]:
+    """The tokenizer of a folder, with a padding token, and the note that says which one was chosen for it, if any.
+
+    Errors: ModelError where there is none, or none that knows the offsets of its tokens.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError or its parser's own
+        raise ModelError(
+            f"the tokenizer cannot be loaded: {first_line(error)}",
+            where=str(folder),
+            expected="tokenizer.json and tokenizer_config.json",
+            remedy="copy the tokenizer's files from the model that this one was made from",
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(
+            f"{type(tokenizer).__name__} does not tell where its tokens lie in the text",
+            where=str(folder),
+            expected="a fast tokenizer (tokenizer.json)",
+            remedy="convert it once: transformers.convert_slow_tokenizer writes tokenizer.json",
+        )
+    return tokenizer, choose_pad(tokenizer)
 
 
 def vocabulary_size(tokenizer: Any) -> int:
