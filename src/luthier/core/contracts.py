@@ -97,7 +97,7 @@ class Step(Component):
     """"row": looks at one example at a time; "corpus": must see all of them."""
 
     def run(self, examples: Iterable[Example], context: StepContext) -> Iterator[Example]:
-        """The examples that stay, in their order, changed or not; new ones carry their parents in `origin`."""
+        """The examples that stay, in order, changed or not; new ones carry their parents in `origin`."""
         raise NotImplementedError(type(self).__name__)
 
 
@@ -236,7 +236,7 @@ class Objective(Component):
         return {}
 
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:
-        """The example as token rows; none where there is nothing to learn. Errors: DataError for parts it cannot use."""
+        """The example as token rows; none where there is nothing to learn. Errors: DataError for unusable parts."""
         raise NotImplementedError(type(self).__name__)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ class Energy:
         self._started = [_read(zone / "energy_uj") or 0 for zone in self._zones]
 
     def used(self, since: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """{"kwh": float or None, "source": text} since this object was made, plus what an earlier part of the run used."""
+        """{"kwh": float or None, "source": text} since this was made, plus what an earlier part of the run used."""
         if not self._zones:
             return {"kwh": None, "source": "no energy counter can be read on this machine"}
         joules = 0.0
