@@ -2,12 +2,13 @@
 
     held     weights + 4 t (masters, where a trained weight is no float32) + 4 t (gradients) + s t (optimizer)
              + 4 t (the best weights, where validation keeps them)
-    kept     e m L (6 H + 2 Q + 2 K + g F) + 3 C        for m tokens in a micro-batch
+    kept     e m L (6 H + 2 Q + 2 K + g F) + 4 m A + 3 C        for m tokens in a micro-batch
 
-t: trained weights; s: bytes of optimizer state for each (AdamW: 8), from one step on a small matrix; e: bytes
-of a number in products; L blocks of width H with Q wide queries, K wide keys, F wide inner layers; g: 4 for gated inner
-layers, else 2; C: a chunk of logits in float32. Attention keeps no table of weights here. After Korthikanti et al. 2022
-(arXiv:2205.05198, section 4.1), for norms that keep their input, its normalized form and their output.
+t: trained weights; s: bytes of optimizer state for each (AdamW: 8), from one step on a small matrix; e: bytes of a
+number in products; L blocks of width H with Q wide queries, K wide keys, F wide inner layers; g: 4 for gated inner
+layers, else 2; A: widths of what float32 adapters read in a narrower model, which is copied; C: a chunk of logits.
+Attention keeps no table of weights here. After Korthikanti et al. 2022 (arXiv:2205.05198, section 4.1), for norms that
+keep their input, its normalized form and their output. The allocator's slack is not in it: a probe's peak is higher.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def activation_bytes(model: nn.Module, tokens: int) -> int:
     size = max((p.element_size() for p in model.parameters() if p.dim() > 1), key=lambda s: -s)
     block = 6 * width + 2 * queries + 2 * keys + (4 if gated else 2) * inner
     chunk = min(_CHUNK, tokens * int(config.vocab_size)) * 4 if _has_vocabulary(model) else 0
-    return size * tokens * blocks * block + 3 * chunk
+    adapters = [p for p in model.parameters() if p.requires_grad and p.dim() == 2 and p.element_size() > size]
+    return tokens * (size * blocks * block + 4 * sum(p.shape[1] for p in adapters)) + 3 * chunk
 
 
 def _has_vocabulary(model: nn.Module) -> bool:

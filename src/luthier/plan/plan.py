@@ -191,9 +191,9 @@ class _Planning:
         steps = phase.steps or stream.steps_in(phase.epochs or 1.0)
         tokens = round(sum(len(row.ids) for row in rows["train"]) * steps / stream.steps_in(1.0))
         model = loaded.model
-        micro = setting.recipe.machine.micro_tokens or min(
-            phase.per_step.tokens or DEFAULT_MICRO_TOKENS, DEFAULT_MICRO_TOKENS
-        )
+        longest = max(len(row.ids) for row in rows["train"])
+        budget = phase.per_step.tokens or (phase.per_step.rows or 1) * longest
+        micro = min(setting.recipe.machine.micro_tokens or DEFAULT_MICRO_TOKENS, budget)
         validated = "validation" in rows and phase.watch.keep_best and setting.compute.device.type == "cpu"
         memory = estimate(model, phase.adaptation, phase.optimizer, tokens=micro, keeps_best=validated)
         trained = trained_weights(model, phase.adaptation)
