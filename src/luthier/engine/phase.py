@@ -185,7 +185,8 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
         setting.log(
             "warning",
             phase=phase.name,
-            text=f"to fit {encoding.max_length} tokens, {len(log.truncated)} rows were shortened, {len(log.dropped)} dropped",
+            text=f"to fit {encoding.max_length} tokens, {len(log.truncated)} rows were shortened "
+            f"and {len(log.dropped)} dropped",
         )
     truncated, dropped = len(log.truncated), len(log.dropped)
     validation = _rows(phase.objective, splits.get("validation", ()), encoding, "validation")
