@@ -20,6 +20,7 @@ from luthier.cli.main import main
 from luthier.core.files import sha256_of
 from luthier.core.run import read_events
 
+STEPS = 40
 COMPARED = ("data/*.parquet", "phases/*/result/*", "phases/*/checkpoints/*/*.safetensors", "model/*", "scores/*")
 
 
@@ -30,7 +31,7 @@ def recipe(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     value = lm_recipe(
         llama_folder,
         data,
-        steps=16,
+        steps=STEPS,
         per_step={"rows": 4},
         dropout=0.1,
         watch={"every": 4},
@@ -87,42 +88,54 @@ def assert_twins(one: Path, other: Path) -> None:
         assert first[name] == second[name], name
 
 
-def test_killed_in_training(recipe: Path, twin: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    process = start(recipe, out)
-    when(process, lambda: any(event["event"] == "step" and event["step"] >= 7 for event in events(out)))
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert not (out / "model").exists()
-    finish(recipe, out)
-    again = [event for event in events(out) if event["event"] == "note" and "goes on after" in event.get("text", "")]
-    assert again, "it must go on, not begin anew"
-    assert_twins(out, twin)
+def steps_done(out: Path) -> int:
+    return max((event["step"] for event in events(out) if event["event"] == "step"), default=0)
 
 
-def test_killed_in_preparation(recipe: Path, twin: Path, tmp_path: Path) -> None:
+def notes(out: Path) -> list[str]:
+    return [event["text"] for event in events(out) if event["event"] == "note"]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_by_every_means_ends_in_the_bytes_of_its_twin(
+    recipe: Path, twin: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
+
     process = start(recipe, out)
     when(process, lambda: (out / "data").exists())
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    finish(recipe, out)
-    assert_twins(out, twin)
+    assert steps_done(out) == 0, "it was killed in preparation"
 
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_with_130_and_a_checkpoint(number: int, recipe: Path, twin: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
     process = start(recipe, out)
-    when(process, lambda: any(event["event"] == "step" for event in events(out)))
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "same command" in errors
-    assert "Traceback" not in errors
-    steps = [event["step"] for event in events(out) if event["event"] == "step"]
-    assert (out / "phases" / "1-sft" / "checkpoints" / f"step-{steps[-1]:08d}" / "checkpoint.json").exists()
+    when(process, lambda: steps_done(out) >= 5)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "model").exists(), "it was killed in training"
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = steps_done(out)
+        process = start(recipe, out)
+        when(process, lambda before=before: steps_done(out) > before)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130, errors
+        assert "same command" in errors
+        assert "Traceback" not in errors
+        kept = out / "phases" / "1-sft" / "checkpoints" / f"step-{steps_done(out):08d}"
+        assert (kept / "checkpoint.json").exists(), "a signal leaves a checkpoint of the very step"
+
+    stopped = steps_done(out)
+    assert stopped < STEPS
     finish(recipe, out)
+    assert f"goes on after step {stopped}" in notes(out)
     assert_twins(out, twin)
+
+
+def test_two_runs_that_are_never_stopped_are_twins(recipe: Path, twin: Path, tmp_path: Path) -> None:
+    """Of what is compared, nothing holds a time, a path of the run folder or anything else that differs."""
+    finish(recipe, tmp_path / "run")
+    assert_twins(tmp_path / "run", twin)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Protocol
 
 from .component import Component
@@ -25,6 +26,7 @@ __all__ = [
     "Sample",
     "Scores",
     "Subject",
+    "plain_number",
 ]
 
 
@@ -139,6 +141,27 @@ class Finding:
     against: str | None = None
     p: float | None = None
     note: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Values of plain JSON: null for what is undefined, "inf" for infinity. `from_json` gives them back."""
+        return {name: plain_number(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Finding:
+        """The finding that `to_json` wrote; keys of a later version are passed over."""
+        names = {item.name for item in fields(cls)}
+        known: dict[str, Any] = {"low": None, "high": None, "n": 0, "better": "neither"}
+        known |= {key: item for key, item in value.items() if key in names}
+        known |= {key: float(known[key]) for key in ("low", "high") if known[key] is not None}
+        known["value"] = math.nan if known.get("value") is None else float(known["value"])
+        return cls(**known)
+
+
+def plain_number(value: Any) -> Any:
+    """A float as JSON can hold it: null for NaN, "inf" or "-inf" for infinities; everything else as it is."""
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else str(value)
 
 
 @dataclass(frozen=True)

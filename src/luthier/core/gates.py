@@ -9,11 +9,12 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from .errors import Problem
-from .evidence import Finding
+from .evidence import Finding, plain_number
 
 __all__ = ["Gate", "Verdict", "judge", "parse"]
 
@@ -54,6 +55,17 @@ class Verdict:
     limit: float | None
     holds: bool
     note: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Values of plain JSON, as `Finding.to_json` gives them."""
+        return {name: plain_number(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Verdict:
+        """The verdict that `to_json` wrote; keys of a later version are passed over."""
+        known = {item.name: value[item.name] for item in fields(cls) if item.name in value}
+        known |= {key: float(known[key]) for key in ("value", "limit") if known.get(key) is not None}
+        return cls(**known)
 
 
 def parse(text: str) -> Gate | Problem:

@@ -19,7 +19,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingExtra.of("tensorboard", "the tracker tensorboard") from error
-        self._writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder))
 
     def __call__(self, record: Mapping[str, Any]) -> None:
         kind, phase, step = record["event"], record.get("phase", ""), record.get("step")

@@ -68,8 +68,8 @@ class Run:
         record = json.loads(evidence.read_text(encoding="utf-8"))
         return cls(
             path,
-            tuple(Finding(**finding) for finding in record["findings"]),
-            tuple(Verdict(**verdict) for verdict in record["gates"]),
+            tuple(Finding.from_json(finding) for finding in record["findings"]),
+            tuple(Verdict.from_json(verdict) for verdict in record["gates"]),
         )
 
 
@@ -109,6 +109,8 @@ def _run_one(
     recipe: Recipe, folder: RunFolder, until: str, listeners: Sequence[Listener], stop: Callable[[], bool]
 ) -> Run:
     """One run with one seed: every stage in order, each kept if it was finished for the same inputs."""
+    import torch
+
     from ..engine.device import choose, keep_memory
     from ..engine.energy import Energy
     from ..engine.phase import Setting
@@ -116,17 +118,20 @@ def _run_one(
 
     started = time.monotonic()
     keep_memory()
-    energy = Energy()
+    energy, before = Energy(), folder.manifest().get("stages")
     log = EventLog(folder.events, tuple(listeners) + stages.trackers(recipe, folder))
     try:
+        if recipe.machine.threads is not None:
+            torch.set_num_threads(recipe.machine.threads)
         compute = choose(recipe.machine, folder.manifest().get("machine", {}).get("dtype"))
         setting = Setting(recipe, folder, compute, log, recipe.seeds[0], stop)
         stages.describe(setting)
         for name in STAGES[: STAGES.index(until) + 1]:
-            if name == "report":
+            # A run in which every stage is kept costs nothing worth adding, and changes no file.
+            if name == "report" and folder.manifest().get("stages") != before:
                 folder.update_manifest(energy=energy.used(since=folder.manifest().get("energy")))
             getattr(stages, name)(setting)
-            if stop():
+            if stop() and name != until:
                 raise Interrupted(f"stopped after the stage '{name}'", remedy="the same command goes on from here")
         log("note", text=f"done in {time.monotonic() - started:.0f} s")
     finally:
@@ -142,7 +147,7 @@ def fit(
     test: float | str | None = None,
     checks: Sequence[Any] = (),
     gates: Sequence[str] = (),
-    steps: Sequence[Any] = (),
+    prepare: Sequence[Any] = (),
     out: str | Path | None = None,
     name: str = "fit",
     seed: int = 1,
@@ -151,7 +156,7 @@ def fit(
 ) -> Run:
     """One phase without a recipe file: `fit("embedded:nano", rows, adaptation={"lora": {"rank": 8}}, epochs=2)`.
 
-    train: a path, or records as a JSONL line holds them. steps: of preparation. Further keywords: those of a Phase.
+    train: a path, or records as a JSONL line holds them. prepare: steps on the data. Other keywords: of a Phase.
     Errors: as `run`.
     """
     folder = RunFolder(Path(out) if out is not None else Path("runs") / name)
@@ -159,7 +164,7 @@ def fit(
         given = folder.path / "given.jsonl"
         write_atomic(given, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in train))
         train = given
-    data = {"train": str(train), "validation": validation, "test": test, "steps": list(steps)}
+    data = {"train": str(train), "validation": validation, "test": test, "steps": list(prepare)}
     value = {
         "name": name,
         "model": model,

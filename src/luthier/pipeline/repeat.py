@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..core.files import write_atomic
@@ -45,12 +44,12 @@ def repeat(
         found = spread({seed: done.findings for seed, done in runs.items()})
         verdicts = [judge(gate, found) for gate in map(parse, recipe.gates) if isinstance(gate, Gate)]
         record = {
-            "findings": [asdict(finding) for finding in found],
-            "gates": [asdict(verdict) for verdict in verdicts],
+            "findings": [finding.to_json() for finding in found],
+            "gates": [verdict.to_json() for verdict in verdicts],
             "samples": {},
             "seeds": list(recipe.seeds),
         }
-        write_atomic(folder.evidence, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+        write_atomic(folder.evidence, json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
         first = RunFolder(folder.seed(recipe.seeds[0])).manifest()
         shared = {key: first[key] for key in ("created", "luthier", "versions", "machine", "inputs") if key in first}
         folder.update_manifest(name=recipe.name, seeds=list(recipe.seeds), **shared)

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -21,20 +22,19 @@ from ..core.example import Example
 from ..core.files import write_atomic
 from ..core.gates import Gate, judge, parse
 from ..core.recipe import Recipe, Source
-from ..core.run import RunFolder, digest_of
+from ..core.run import RunFolder
 from ..data import prepare as preparing
-from ..data.inputs import input_digests
 from ..data.read import read
 from ..engine import phase as phases
 from ..engine.phase import Setting
 from ..evaluate.findings import adjust, findings
 from ..evaluate.scores import read_scores, write_scores
 from ..models.carried import carried_in, write_carried
-from . import subjects
+from . import keys, subjects
 from .subjects import splits_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["base", "check", "describe", "export", "finish", "prepare", "report", "trackers", "train"]
 
@@ -70,7 +70,7 @@ def describe(setting: Setting) -> None:
 def prepare(setting: Setting) -> None:
     """Reads, splits and cleans the recipe's data, and that of phases that bring their own."""
     folder = setting.folder
-    with _kept(setting, "prepare", _prepare_key(setting), (folder.data,)) as todo:
+    with _kept(setting, "prepare", keys.prepare_key(setting), (folder.data,)) as todo:
         if todo:
             _prepare_into(setting, None, folder.data)
             for number, phase in enumerate(setting.recipe.phases):
@@ -103,7 +103,7 @@ def base(setting: Setting) -> None:
     """Measures the model before the first phase, on the same items that the tuned one will see."""
     checks = [check for check in setting.recipe.checks if "base" in check.subjects]
     if checks:
-        with _kept(setting, "base", _base_key(setting), (setting.folder.scores,)) as todo:
+        with _kept(setting, "base", keys.base_key(setting), (setting.folder.scores,)) as todo:
             if todo:
                 _measure(setting, "base")
 
@@ -111,7 +111,7 @@ def base(setting: Setting) -> None:
 def train(setting: Setting) -> None:
     """Trains every phase in order."""
     for number, phase in enumerate(setting.recipe.phases):
-        with _kept(setting, f"train {phase.name}", _train_key(setting, number), (setting.result(number),)) as todo:
+        with _kept(setting, f"train {phase.name}", keys.train_key(setting, number), (setting.result(number),)) as todo:
             if todo:
                 shutil.rmtree(setting.phase_folder(number) / "merged", ignore_errors=True)
                 phases.train_phase(setting, number, splits_of(setting, number))
@@ -124,7 +124,7 @@ def export(setting: Setting) -> None:
 
     last = len(setting.recipe.phases) - 1
     adaptation = setting.recipe.phases[last].adaptation
-    with _kept(setting, "export", _export_key(setting), (setting.folder.model,)) as todo:
+    with _kept(setting, "export", keys.export_key(setting), (setting.folder.model,)) as todo:
         if not todo:
             return
         loaded = phases.adapted(setting, last, dtype=torch.float32, trained=True)
@@ -162,7 +162,7 @@ def _saved_dtype(setting: Setting, source: Path) -> torch.dtype:
 def check(setting: Setting) -> None:
     """Measures the result, pairs it with the base, and judges the gates."""
     if setting.recipe.checks:
-        with _kept(setting, "check", _check_key(setting), (setting.folder.scores,)) as todo:
+        with _kept(setting, "check", keys.check_key(setting), (setting.folder.scores,)) as todo:
             if todo:
                 for subject in _there(setting)[1:]:
                     _measure(setting, subject)
@@ -222,12 +222,12 @@ def _evidence(setting: Setting) -> None:
     found = adjust(found)
     verdicts = [judge(gate, found) for gate in map(parse, setting.recipe.gates) if isinstance(gate, Gate)]
     record = {
-        "findings": [asdict(finding) for finding in found],
-        "gates": [asdict(verdict) for verdict in verdicts],
+        "findings": [finding.to_json() for finding in found],
+        "gates": [verdict.to_json() for verdict in verdicts],
         "samples": samples,
         "confusion": confusion,
     }
-    write_atomic(setting.folder.evidence, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    write_atomic(setting.folder.evidence, json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
 def _samples(name: str, scores: Mapping[str, Scores]) -> dict[str, list[dict[str, Any]]]:
@@ -268,53 +268,7 @@ def finish(folder: RunFolder) -> None:
     folder.update_manifest(outputs=folder.digests())
 
 
-# ---- keys: what each stage depends on --------------------------------------------------------------------------------
-
-
-def _prepare_key(setting: Setting) -> str:
-    recipe = setting.recipe
-    given = [recipe.data, *(phase.data for phase in recipe.phases if phase.data is not None)]
-    return digest_of(
-        {
-            "data": [data.model_dump(mode="json") for data in given],
-            "files": [input_digests(data) for data in given],
-            "seed": setting.seed,
-            "luthier": __version__,
-        }
-    )
-
-
-def _train_key(setting: Setting, number: int) -> str:
-    recipe = setting.recipe
-    return digest_of(
-        {
-            "data": _prepare_key(setting),
-            "model": subjects.source_digest(recipe.model),
-            "phases": [phase.model_dump(mode="json", by_alias=True) for phase in recipe.phases[: number + 1]],
-            "template": recipe.chat_template,
-            "seed": setting.seed,
-            "dtype": str(setting.compute.dtype),
-            "device": setting.compute.device.type,
-        }
-    )
-
-
-def _base_key(setting: Setting) -> str:
-    return digest_of({"phase": _train_key(setting, 0), **_checking(setting.recipe)})
-
-
-def _export_key(setting: Setting) -> str:
-    last = len(setting.recipe.phases) - 1
-    return digest_of({"trained": _train_key(setting, last), "export": setting.recipe.export.model_dump()})
-
-
-def _check_key(setting: Setting) -> str:
-    return digest_of({"exported": _export_key(setting), "base": _base_key(setting)})
-
-
-def _checking(recipe: Recipe) -> dict[str, Any]:
-    plain = recipe.plain()
-    return {"checks": plain.get("checks"), "decoding": plain.get("decoding")}
+# ---- what all of them need -------------------------------------------------------------------------------------------
 
 
 class _kept:  # noqa: N801 - used as a context manager, like a function

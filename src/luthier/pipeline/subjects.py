@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
 
-from ..core.files import sha256_of
-from ..core.run import digest_of
 from ..data.prepare import load
 from ..engine import phase as phases
 from ..engine.phase import Setting
 from ..evaluate.subject import ModelSubject
 from ..models.export import reload
-from ..models.load import resolve
 from ..models.roles import role_of
 
 if TYPE_CHECKING:
     from ..models.load import Loaded
 
-__all__ = ["source_digest", "splits_of", "subject"]
+__all__ = ["splits_of", "subject"]
 
 
 def splits_of(setting: Setting, number: int | None) -> phases.Splits:
@@ -70,13 +66,3 @@ def _base(setting: Setting) -> Loaded:
     if first.task == "sequence_classification":
         return phases.fit_head(setting, splits_of(setting, 0))
     return phases.open_model(setting, 0)
-
-
-@cache
-def source_digest(source: str) -> str:
-    """What a model source's weights, config and tokenizer are; a hub id stands for itself."""
-    folder = resolve(source).folder
-    if folder is None:
-        return source
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja", ".model"))
-    return digest_of({path.name: sha256_of(path) for path in files})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def read_record(folder: Path) -> Record:
         recipe_text,
         _json(folder / "manifest.json"),
         _findings(evidence),
-        [Verdict(**_known(Verdict, verdict)) for verdict in evidence.get("gates", ())],
+        [Verdict.from_json(verdict) for verdict in evidence.get("gates", ())],
         evidence.get("samples") or {},
         evidence.get("confusion") or {},
         _json(folder / "data" / "summary.json"),
@@ -142,20 +142,8 @@ def _json(file: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _known(cls: type[Any], value: Mapping[str, Any]) -> dict[str, Any]:
-    """Only the keys that `cls` has: a folder of a later version is still read."""
-    names = {item.name for item in fields(cls)}
-    return {key: item for key, item in value.items() if key in names}
-
-
 def _findings(evidence: Mapping[str, Any]) -> list[Finding]:
-    found = []
-    for value in evidence.get("findings", ()):
-        known = _known(Finding, value)
-        if known.get("value") is None:  # JSON without NaN writes an undefined value as null
-            known["value"] = float("nan")
-        found.append(Finding(**{"low": None, "high": None, "n": 0, "better": "neither", **known}))
-    return found
+    return [Finding.from_json(value) for value in evidence.get("findings", ())]
 
 
 def _events(file: Path) -> tuple[list[Curve], dict[str, int]]:
