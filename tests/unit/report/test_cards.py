@@ -14,7 +14,7 @@ from made_up_run import FINDINGS, HOSTILE, RECIPE
 from markdown_it import MarkdownIt
 
 from luthier.core.gates import Verdict
-from luthier.report.cards import plain, write_card
+from luthier.report.cards import _plain, write_card
 
 
 def card_of(folder: Path) -> ModelCard:
@@ -95,7 +95,7 @@ def test_hostile_text_stays_text(run_folder: Path):
     ["a_b_c", "_a_", "*x*", "<b>", "a|b", "`c`", "[l](u)", "> q", "# h", "- i", "a\\b", "~~s~~", "&lt;", "1 >= 0"],
 )
 def test_escaped_text_reads_as_it_was(text: str):
-    html = rendered(f"before {plain(text)} after\n\n{plain(text)}")
+    html = rendered(f"before {_plain(text)} after\n\n{_plain(text)}")
     shown = re.sub(r"<.*?>", "", html).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
     assert shown.splitlines() == [f"before {text} after", text]
 
