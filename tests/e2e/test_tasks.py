@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,15 @@ def two(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[d
     return recipe, luthier.run(recipe, out=place / "run")
 
 
+def test_a_phases_data_that_is_gone_is_prepared_again(two: tuple[dict[str, Any], Run]) -> None:
+    recipe, run = two
+    gone = run.folder / "phases" / "1-domain" / "data" / "train.parquet"
+    before = sha256_of(gone)
+    gone.unlink()
+    luthier.run(recipe, out=run.folder)
+    assert sha256_of(gone) == before
+
+
 def test_phases_follow_each_other_and_bring_their_own_data(two: tuple[dict[str, Any], Run]) -> None:
     _, run = two
     phases = run.folder / "phases"
@@ -163,6 +173,35 @@ def test_rows_that_cannot_be_read_are_set_aside_or_stop_the_run(llama_folder: Pa
     assert summary["unread"] == 2
     assert summary["read"] == 48
     assert any("2 rows could not be read" in e.get("text", "") for e in read_events(run.folder / "events.jsonl"))
+    assert_sound(run)
+
+
+def test_rows_that_encoding_leaves_out_are_told(llama_folder: Path, tmp_path: Path) -> None:
+    """Rows too long for their answer are warned of in training and in validation, and counted in the manifest."""
+    records = chat_records()
+    for record in records[::4]:
+        record["messages"][1]["content"] *= 40
+    data = write_jsonl(tmp_path / "chat.jsonl", records)
+    run = luthier.run(lm_recipe(llama_folder, data, steps=2), out=tmp_path / "run")
+    told = [e["text"] for e in read_events(run.folder / "events.jsonl") if e["event"] == "warning"]
+    training = json.loads((run.folder / "manifest.json").read_text())["training"]["sft"]
+    assert training["dropped"] > 0
+    assert training["untrained"] == 0
+    for what in ("training", "validation"):
+        assert any(f"of the {what} data" in text and "does not fit into max_length" in text for text in told)
+
+
+def test_the_manifest_names_this_runs_model_and_inputs(llama_folder: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(llama_folder, tmp_path / "model")
+    (source / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    for name in ("one", "two"):
+        data = write_jsonl(tmp_path / f"{name}.jsonl", chat_records())
+        run = luthier.run(lm_recipe(source, data, steps=2), out=tmp_path / "run")
+        manifest = json.loads((run.folder / "manifest.json").read_text())
+        assert list(manifest["inputs"]) == [str(data)]
+    assert manifest["model"]["source"] == str(source)
+    assert manifest["model"]["license"] == "apache-2.0"
+    assert "license: apache-2.0" in (run.folder / "README.md").read_text()
     assert_sound(run)
 
 

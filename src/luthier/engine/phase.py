@@ -166,6 +166,18 @@ def _rows(objective: Objective, examples: Sequence[Example], encoding: Encoding,
     return rows
 
 
+def _tell(setting: Setting, phase: Phase, encoding: Encoding, what: str) -> None:
+    """Warns of rows that encoding shortened or left out, with the most frequent reasons."""
+    lost = encoding.log.counts()
+    parts = []
+    if lost["truncated"]:
+        parts.append(f"{lost['truncated']} rows were shortened to fit {encoding.max_length} tokens")
+    if lost["dropped"] or lost["untrained"]:
+        parts.append(f"{lost['dropped'] + lost['untrained']} rows were left out ({_reasons(encoding)})")
+    if parts:
+        setting.log("warning", phase=phase.name, text=f"of the {what} data, " + " and ".join(parts))
+
+
 def _reasons(encoding: Encoding) -> str:
     reasons = {*encoding.log.dropped.values(), *encoding.log.untrained.values()}
     return "; ".join(sorted(reasons)[:3]) or "none given"
@@ -178,18 +190,15 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
     """Trains phase `number` (from 0) and writes its result folder and figures; resumes from its checkpoints."""
     phase = setting.recipe.phases[number]
     loaded = adapted(setting, number, trained=False, dropout=True)
+    if number == 0:
+        setting.folder.update_manifest(model=loaded.description)
     encoding = encoding_of(setting, number, loaded)
     rows = _rows(phase.objective, splits["train"], encoding, "training")
-    log = encoding.log
-    if log.truncated or log.dropped:
-        setting.log(
-            "warning",
-            phase=phase.name,
-            text=f"to fit {encoding.max_length} tokens, {len(log.truncated)} rows were shortened "
-            f"and {len(log.dropped)} dropped",
-        )
-    truncated, dropped = len(log.truncated), len(log.dropped)
+    lost = encoding.log.counts()
+    _tell(setting, phase, encoding, "training")
+    encoding = encoding_of(setting, number, loaded)
     validation = _rows(phase.objective, splits.get("validation", ()), encoding, "validation")
+    _tell(setting, phase, encoding, "validation")
     models = Models(role_of(loaded.model, loaded.tokenizer.pad_token_id))
     penalties = [(penalty, penalty.begin(loaded.model)) for penalty in phase.penalties]
     result = fit(
@@ -210,7 +219,7 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
         )
     )
     phase.adaptation.save(loaded.model, setting.result(number))
-    _record(setting, number, loaded.model, result, rows, truncated, dropped)
+    _record(setting, number, loaded.model, result, rows, lost)
     return result
 
 
@@ -220,8 +229,7 @@ def _record(
     model: torch.nn.Module,
     result: FitResult,
     rows: Sequence[Row],
-    truncated: int,
-    dropped: int,
+    lost: Mapping[str, int],
 ) -> None:
     from .meter import peak_memory_gb
 
@@ -240,8 +248,9 @@ def _record(
                 "peak_memory_gb": round(peak_memory_gb(setting.compute.device), 3),
                 "trainable": trained,
                 "parameters": sum(p.numel() for p in model.parameters()),
-                "truncated": truncated,
-                "dropped": dropped,
+                "truncated": lost["truncated"],
+                "dropped": lost["dropped"],
+                "untrained": lost["untrained"],
                 "best_step": result.best_step,
                 "best_loss": result.best_loss,
                 "stopped": result.stopped,

@@ -81,13 +81,15 @@ def _checking(recipe: Recipe) -> dict[str, Any]:
 
 
 def _with_contents(value: Any) -> Any:
-    """The value with each text that names a file (forgetting's data, a template) followed by the file's digest."""
+    """The value with each text that names a file or folder (forgetting's data, a template) followed by its digests."""
     if isinstance(value, Mapping):
         return {key: _with_contents(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_with_contents(item) for item in value]
-    if isinstance(value, str) and len(value) < 1024 and "\n" not in value and Path(value).is_file():
-        return [value, sha256_of(Path(value))]
+    if isinstance(value, str) and 0 < len(value) < 1024 and "\n" not in value and Path(value).exists():
+        path = Path(value)
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        return [value, [[str(file), sha256_of(file)] for file in files]]
     return value
 
 

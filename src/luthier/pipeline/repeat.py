@@ -39,6 +39,10 @@ def repeat(
         write_atomic(below.recipe, dump(single))
         for listener in listeners:
             listener({"event": "note", "text": f"seed {seed}"})
+        if runs and not below.manifest():
+            # What the first seed chose by measuring holds for all: a dtype of its own would look like spread.
+            chosen = RunFolder(folder.seed(recipe.seeds[0])).manifest()["machine"]["dtype"]
+            below.update_manifest(machine={"dtype": chosen})
         runs[seed] = one(single, below)
     if until in ("check", "report"):
         found = spread({seed: done.findings for seed, done in runs.items()})
@@ -51,7 +55,9 @@ def repeat(
         }
         write_atomic(folder.evidence, json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
         first = RunFolder(folder.seed(recipe.seeds[0])).manifest()
-        shared = {key: first[key] for key in ("created", "luthier", "versions", "machine", "inputs") if key in first}
+        shared = {
+            key: first[key] for key in ("created", "luthier", "versions", "machine", "model", "inputs") if key in first
+        }
         folder.update_manifest(name=recipe.name, seeds=list(recipe.seeds), **shared)
     if until == "report":
         stages.finish(folder)

@@ -70,12 +70,17 @@ def describe(setting: Setting) -> None:
 def prepare(setting: Setting) -> None:
     """Reads, splits and cleans the recipe's data, and that of phases that bring their own."""
     folder = setting.folder
-    with _kept(setting, "prepare", keys.prepare_key(setting), (folder.data,)) as todo:
+    own = {
+        number: setting.phase_folder(number) / "data"
+        for number, phase in enumerate(setting.recipe.phases)
+        if phase.data is not None
+    }
+    with _kept(setting, "prepare", keys.prepare_key(setting), (folder.data, *own.values())) as todo:
         if todo:
+            folder.update_manifest(inputs=None)  # those of an earlier recipe in this folder are none of this one's
             _prepare_into(setting, None, folder.data)
-            for number, phase in enumerate(setting.recipe.phases):
-                if phase.data is not None:
-                    _prepare_into(setting, number, setting.phase_folder(number) / "data")
+            for number, target in own.items():
+                _prepare_into(setting, number, target)
     for number in range(len(setting.recipe.phases)):
         phases.survey(setting, number, splits_of(setting, number)["train"])
 
