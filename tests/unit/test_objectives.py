@@ -190,6 +190,25 @@ def test_several_labels_are_torchs_binary_cross_entropy(tokenizer):
     same_gradients(bert, mine)
 
 
+def test_balanced_weights_of_several_labels_are_scikit_learns_for_each(bert, tokenizer):
+    several = (("wood",), ("wood", "strings"), ("wood",), ("animals", "wood"), ("strings",), ("wood",))
+    objective = Classify(class_weights="balanced")
+    rows = encoded(objective, tokenizer, labeled(several))
+    step = accumulate(objective, (), Models(role_of(bert, 0)), [pack(rows[:4]), pack(rows[4:])])
+    mine = gradients(bert)
+    classes = sorted(set(LABELS))
+    gold = np.array([[name in labels for name in classes] for labels in several])
+    sides = [compute_class_weight("balanced", classes=np.array([False, True]), y=column) for column in gold.T]
+    weight = torch.tensor([[sides[c][int(given)] for c, given in enumerate(row)] for row in gold], dtype=torch.float32)
+    assert weight.unique().numel() > 3
+    logits = logits_of(bert, rows)
+    target = torch.tensor(gold, dtype=torch.float32)
+    loss = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum") / len(several)
+    loss.backward()
+    assert step.loss == pytest.approx(loss.item(), rel=1e-6)
+    same_gradients(bert, mine)
+
+
 def test_smoothed_binary_labels_go_half_the_way_to_even_odds(bert, tokenizer):
     several = (("wood",), ("wood", "strings"), (), ("animals",), ("strings",), ())
     objective = Classify(label_smoothing=0.1)

@@ -25,7 +25,9 @@ __all__ = ["Classify"]
 
 
 class Classify(Objective):
-    """class_weights: "balanced" weighs each class by rows / (classes x its rows). label_smoothing: 0 to 1."""
+    """class_weights: "balanced" weighs each class by rows / (classes x its rows); of several labels each for itself,
+    rows with it by rows / (2 x such rows), and rows without it likewise. label_smoothing: 0 to 1.
+    """
 
     example: ClassVar[dict[str, Any]] = {"class_weights": "balanced", "label_smoothing": 0.05}
     needs: ClassVar[frozenset[str]] = frozenset({"text"})
@@ -45,10 +47,22 @@ class Classify(Objective):
                 expected="at least two classes to tell apart",
                 remedy="check which column holds the label, and whether a step dropped the other classes",
             )
+        return {
+            "classes": classes,
+            "multi_label": several,
+            "class_weights": self._weights(counts, len(examples), several),
+        }
+
+    def _weights(self, counts: Counter[str], rows: int, several: bool) -> dict[str, Any]:
+        """By class its weight; of several classes [that of rows without it, that of rows with it]."""
+        balanced = self.class_weights == "balanced"
+        if several:
+            sides = {name: (rows - counts[name], counts[name]) for name in sorted(counts)}
+            return {
+                name: [rows / (2 * side) if balanced and side else 1.0 for side in pair] for name, pair in sides.items()
+            }
         total = sum(counts.values())
-        weigh = self.class_weights == "balanced"
-        weights = {name: total / (len(classes) * counts[name]) if weigh else 1.0 for name in classes}
-        return {"classes": classes, "multi_label": several, "class_weights": weights}
+        return {name: total / (len(counts) * counts[name]) if balanced else 1.0 for name in sorted(counts)}
 
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:
         classes: list[str] = encoder.facts["classes"]
@@ -65,14 +79,18 @@ class Classify(Objective):
                     remedy="add rows of this class to the training data, or drop it from the others",
                 )
         indices = [position[label] for label in labels]
+        weight = 1.0
         if encoder.facts["multi_label"]:
-            label_field = np.zeros(len(classes), dtype=np.float32)
-            label_field[indices] = 1.0
-            weight = 1.0
+            given = np.zeros(len(classes), dtype=np.float32)
+            given[indices] = 1.0
+            fields = {"label": given}
+            if self.class_weights == "balanced":
+                pairs = np.array([encoder.facts["class_weights"][name] for name in classes], dtype=np.float32)
+                fields["label_weight"] = np.where(given > 0, pairs[:, 1], pairs[:, 0])
         else:
-            label_field = np.asarray(indices[0], dtype=np.int64)
+            fields = {"label": np.asarray(indices[0], dtype=np.int64)}
             weight = encoder.facts["class_weights"][labels[0]]
-        rows = encoder.sequence(example, label=label_field)
+        rows = encoder.sequence(example, **fields)
         return [Row(row.id, row.ids, row.supervised, row.weight * weight, row.groups, row.fields) for row in rows]
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
@@ -85,7 +103,8 @@ class Classify(Objective):
         labels = batch.fields["label"]
         if labels.dim() == 2:
             soft = labels * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
-            losses = F.binary_cross_entropy_with_logits(logits, soft, reduction="none").sum(-1)
+            weight = batch.fields.get("label_weight")
+            losses = F.binary_cross_entropy_with_logits(logits, soft, weight, reduction="none").sum(-1)
         else:
             losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
         return [Term("cross_entropy", losses * batch.weights)]
