@@ -35,7 +35,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A parsed gate. subject None: tuned, or the only subject that the metric has."""
+    """A parsed gate. subject None: tuned, or where that is not measured every subject that is (merged, reloaded)."""
 
     text: str
     check: str
@@ -99,13 +99,17 @@ def judge(gate: Gate, findings: Sequence[Finding]) -> Verdict:
             gate.text, None, None, False, f"not measured; {gate.check} measured {', '.join(measured) or 'nothing'}"
         )
     by_subject = {finding.subject: finding for finding in candidates}
-    chosen = by_subject.get(gate.subject) if gate.subject else by_subject.get("tuned", candidates[-1])
-    if chosen is None:
+    if gate.subject is not None and gate.subject not in by_subject:
         return Verdict(
             gate.text, None, None, False, f"not measured for {gate.subject}, only for {', '.join(by_subject)}"
         )
+    named = gate.subject or ("tuned" if "tuned" in by_subject else None)
+    held = [_held(gate, finding, by_subject.get("base")) for finding in candidates if named in (None, finding.subject)]
+    return next((verdict for verdict in held if not verdict.holds), held[-1])
+
+
+def _held(gate: Gate, chosen: Finding, base: Finding | None) -> Verdict:
     value = getattr(chosen, gate.bound)
-    base = by_subject.get("base")
     uses_base = any(isinstance(node, ast.Name) for node in ast.walk(gate.limit))
     if uses_base and base is None:
         return Verdict(gate.text, value, None, False, "base was not measured")

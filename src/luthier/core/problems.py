@@ -141,7 +141,9 @@ def _place(path: _Path, model: type[BaseModel]) -> _Path:
     """The path without the names of a union's forms, which no recipe spells (Source in data.train.Source.path)."""
     kept: list[int | str] = []
     for step in path:
-        form = isinstance(step, str) and (step in _PLAIN or "[" in step or step in _model_names(model))
+        form = isinstance(step, str) and (
+            step.removeprefix("constrained-") in _PLAIN or "[" in step or step in _model_names(model)
+        )
         if not form or _field_at(model, (*kept, step)) is not None:
             kept.append(step)
     return tuple(kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -39,6 +39,10 @@ __all__ = [
     "Source",
     "Watch",
 ]
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What torch and numpy both take."""
 
 
 class Part(BaseModel):
@@ -209,7 +213,7 @@ class Recipe(Part):
     checks: tuple[CheckSlot, ...] = ()
     gates: tuple[str, ...] = ()
     decoding: Decoding = Decoding()
-    seed: int | tuple[int, ...] = Field(1, description="a list repeats the run for each seed and reports the spread")
+    seed: Seed | tuple[Seed, ...] = Field(1, description="a list repeats the run for each seed and reports the spread")
     export: Export = Export()
     machine: Machine = Machine()
     trackers: tuple[Literal["tensorboard"], ...] = ()

@@ -76,6 +76,13 @@ def _phases(recipe: Recipe) -> Iterator[Problem]:
                 f"{place}.from",
                 f"an earlier phase ({earlier}) or the folder of a run",
             )
+        if phase.data is not None and phase.data.test is not None:
+            yield Problem(
+                "a phase's own test data is read by nothing: checks measure on the recipe's",
+                f"{place}.data.test",
+                "data.train and data.validation in a phase",
+                "remove it, or give it as the recipe's data.test",
+            )
         if phase.watch.patience is not None and recipe.data_of(phase).validation is None:
             yield Problem(
                 "watch.patience stops early on validation, and there is no validation data",

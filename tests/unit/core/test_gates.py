@@ -69,6 +69,22 @@ def test_an_undefined_value_never_holds() -> None:
     assert not judge(parse("text_match.exact >= 0"), [finding("tuned", math.nan)]).holds  # type: ignore[arg-type]
 
 
+def test_without_a_subject_every_one_that_is_there_must_hold() -> None:
+    """Parity has no tuned of its own: what merging breaks must not hide behind what loads again."""
+    gate = parse("parity.max_difference <= 1e-5")
+    assert isinstance(gate, Gate)
+
+    def parity(merged: float, reloaded: float) -> list[Finding]:
+        values = {"merged": merged, "reloaded": reloaded}
+        return [Finding("parity", "max_difference", s, v, None, None, 8, "lower") for s, v in values.items()]
+
+    assert judge(gate, parity(1e-6, 2e-6)).holds
+    for values in ((1e-2, 2e-6), (1e-6, 1e-2), (math.nan, 1e-6)):
+        verdict = judge(gate, parity(*values))
+        assert not verdict.holds
+        assert verdict.value in (1e-2, None)
+
+
 @pytest.mark.parametrize(
     "text",
     [
