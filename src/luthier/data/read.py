@@ -1,7 +1,8 @@
 """From sources to examples: files, folders, embedded data and hub data sets, by content and name.
 
 A path in messages, ids and origins is the one that the recipe gave. An example's id is the record's own "id" where it
-has one (text or a whole number), else the file's name and the row, "train:17"; the content does not change it.
+has one (text or a whole number), else the file's name (its path, where an earlier file has that name) and the row,
+"train:17"; the content does not change it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,10 +76,12 @@ def read(
     row at all, and with bad_rows "stop" for rows that cannot be read: all counted, the first five shown.
     """
     result = Read()
+    stems: set[str] = set()
     columns = dict.fromkeys([*groups, *([split_by] if split_by else [])])
     for source in sources:
         left = source.limit
         for file in _files(source):
+            file = replace(file, stem=_own_stem(file, stems))
             rows = file.rows if left is None else file.rows[:left]
             left = None if left is None else left - len(rows)
             result.files.append(FileFact(file.shown, file.sha256, file.size, len(rows)))
@@ -95,6 +98,13 @@ def read(
             expected=f"the first reason is: {result.bad[0].reason}" if result.bad else None,
         )
     return result
+
+
+def _own_stem(file: _File, taken: set[str]) -> str:
+    """The beginning of the file's ids: its name, or its path where an earlier file has the same name."""
+    stem = file.stem if file.stem not in taken else file.shown
+    taken.add(stem)
+    return stem
 
 
 def refuse(bad: Sequence[BadRow]) -> None:

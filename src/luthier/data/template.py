@@ -218,7 +218,15 @@ class ChatTemplate:
                 expected="a Jinja template",
                 remedy="mend that line, or set chat_template: plain",
             ) from error
-        except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        except (
+            TemplateError,
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise DataError(
                 f"the chat template refuses the conversation: {error}",
                 expected="turns in an order and with roles that the model's template knows",

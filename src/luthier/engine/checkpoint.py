@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..core.errors import MachineError, first_line
 from ..core.files import sha256_of, sync_folder
 
 __all__ = ["Checkpoint", "Checkpoints"]
@@ -71,6 +73,17 @@ class Checkpoints:
         return sorted(path for path in self.folder.glob("step-*") if path.suffix == "")
 
     def _write(self, name: str, checkpoint: Checkpoint) -> Path:
+        try:
+            return self._written(name, checkpoint)
+        except (OSError, SafetensorError) as error:
+            raise MachineError(
+                f"the checkpoint cannot be written: {first_line(error)}",
+                where=str(self.folder / name),
+                expected="room on the disk and the right to write",
+                remedy="free some space; the same command goes on from the checkpoint before",
+            ) from error
+
+    def _written(self, name: str, checkpoint: Checkpoint) -> Path:
         aside, target = self.folder / f"{name}.writing", self.folder / name
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
@@ -107,5 +120,5 @@ class Checkpoints:
                 load_file(folder / "optimizer.safetensors"),
                 dict(record["values"]),
             )
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, SafetensorError):
             return None

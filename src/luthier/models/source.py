@@ -135,7 +135,7 @@ def weight_files(folder: Path, *, adapter: bool = False) -> list[Path]:
         return [single]
     if not adapter and (folder / INDEX).is_file():
         names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
-        missing = [name for name in names if not (folder / name).is_file()]
+        missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
         if missing or not names:
             raise ModelError(
                 f"{len(missing)} of {len(names)} weight files are missing: {', '.join(missing[:5]) or 'none is named'}",

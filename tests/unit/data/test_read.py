@@ -237,6 +237,15 @@ def test_two_formats_at_once_must_be_named(tmp_path: Path) -> None:
     assert one(path, format="text").examples[0].parts == {"text": "a b"}
 
 
+def test_files_of_one_name_in_two_folders_keep_their_rows_apart(tmp_path: Path) -> None:
+    paths = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        paths.append(save(tmp_path / folder, "train.jsonl", lines({"text": f"from {folder}"})))
+    found = read([Source(path=str(path)) for path in paths])
+    assert [example.id for example in found.examples] == ["train:1", f"{paths[1]}:1"]
+
+
 def test_columns_rename_and_hide(tmp_path: Path) -> None:
     path = save(
         tmp_path, "a.jsonl", lines({"id": 1, "q": "why?", "a": ["so", "", "thus", "so"]}, {"id": 1, "q": "?", "a": "x"})

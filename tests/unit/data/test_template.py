@@ -54,6 +54,20 @@ def test_spans_are_answers_with_their_end_token(source: str):
     assert learned(rendered) == ["About two hours.<|im_end|>", "60 euros.<|im_end|>"]
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "{{ messages.__class__.__mro__[1].__subclasses__() }}",
+        "{{ ''.__class__.__base__.__subclasses__()[1].__init__.__globals__ }}",
+        "{% for i in range(10 ** 12) %}x{% endfor %}",
+        "{{ 1 / 0 }}",
+    ],
+)
+def test_a_model_s_template_runs_in_a_sandbox_and_its_refusals_are_told(hostile: str):
+    with pytest.raises((DataError, ModelError)):
+        ChatTemplate(make_tokenizer(CHATML_PLAIN + hostile)).render(TALK)
+
+
 @pytest.mark.parametrize("source", [CHATML_MARKED, CHATML_PLAIN])
 def test_train_on_a_turn_overrides_its_role(source: str):
     template = ChatTemplate(make_tokenizer(source))

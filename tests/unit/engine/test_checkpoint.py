@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 import torch
 
+from luthier.core.errors import MachineError
+from luthier.engine import checkpoint
 from luthier.engine.checkpoint import Checkpoint, Checkpoints
 
 
@@ -28,6 +31,23 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert torch.equal(found.weights["w"], torch.full((3,), 7.0))
     assert found.weights["half"].dtype == torch.bfloat16
     assert found.optimizer.keys() == {"w/exp_avg"}
+
+
+def test_a_full_disk_is_told_and_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Checkpoints(tmp_path)
+    kept.write(1, state(1))
+
+    def full(tensors: object, file: Path) -> None:
+        Path(file).write_bytes(b"half of")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(MachineError, match="No space left") as caught:
+        kept.write(2, state(2))
+    assert "free some space" in str(caught.value)
+    found = Checkpoints(tmp_path).newest("a fit")
+    assert found is not None
+    assert found.values["step"] == 1
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])

@@ -23,7 +23,9 @@ def items(count: int = 30, start: int = 0) -> list[Example]:
 
 
 def run_folder(path: Path, hits, examples, checks: str = "classification", classes=("a", "b")) -> Path:
-    recipe = f"name: r\nmodel: m\ndata: {{train: t.csv, test: 0.1}}\nphases: [{{objective: classify}}]\nchecks: [{checks}]\n"
+    recipe = (
+        f"name: r\nmodel: m\ndata: {{train: t.csv, test: 0.1}}\nphases: [{{objective: classify}}]\nchecks: [{checks}]\n"
+    )
     (path / "phases" / "1-train").mkdir(parents=True)
     (path / "recipe.yaml").write_text(recipe)
     facts = {"classes": list(classes), "multi_label": False}

@@ -106,6 +106,14 @@ def test_a_missing_shard_is_named(llama_copy: Path) -> None:
     assert "1 of 2 weight files are missing: model-00002-of-00002.safetensors" in problem.found
 
 
+def test_an_index_reaches_for_no_file_outside_of_its_folder(llama_copy: Path) -> None:
+    (llama_copy / "model.safetensors").rename(llama_copy.parent / "outside.safetensors")
+    index = {"weight_map": {"a": "../outside.safetensors"}}
+    (llama_copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=r"missing: \.\./outside"):
+        load_model(str(llama_copy), "causal_lm")
+
+
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
 
