@@ -13,6 +13,14 @@ CHATML_MARKED = (
 CHATML_PLAIN = CHATML_MARKED.replace("{% generation %}", "").replace("{% endgeneration %}", "")
 """The same text without the marks."""
 
+REASONING = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if m['role'] == 'assistant' and not loop.last %}{{ m['content'].split('</think>')[-1] }}"
+    "{% else %}{{ m['content'] }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""The reasoning of all answers but the last is removed, as Qwen3's template does."""
+
 CORPUS = (
     "The luthier keeps the plates thin and the varnish thinner. A violin remembers the hands that made it.",
     "Once upon a time there was a small wolf who could not howl. The moon listened anyway, night after night.",

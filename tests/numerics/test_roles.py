@@ -15,7 +15,7 @@ from torch import nn
 from luthier.core.contracts import Batch, Row
 from luthier.core.errors import ModelError
 from luthier.functional.packing import pack, sequence_index
-from luthier.models.attention import packed_call, packs, transformer_of
+from luthier.models.attention import packed_call, position_offset, transformer_of
 from luthier.models.roles import Models, Role, role_of
 
 PAD = 1
@@ -150,7 +150,7 @@ def test_a_model_that_cannot_be_packed_is_padded_and_equals(name: str) -> None:
     before = model.config._attn_implementation
     role = role_of(model, PAD)
     assert not role.packed
-    assert not packs(model, PAD)
+    assert position_offset(model, PAD) is None
     assert model.config._attn_implementation == before
     found = role.logps(pack(rows()))
     wanted = torch.cat([unpacked_logps(model, row) for row in rows()])
@@ -256,7 +256,7 @@ def test_a_pack_may_be_longer_than_the_position_table(name: str) -> None:
 @pytest.mark.parametrize("name", ["llama", "mistral-window", "gpt2", "gemma2-softcap", "gpt-oss-sinks"])
 def test_generation_and_plain_use_are_untouched(name: str) -> None:
     plain, model = decoder(name), decoder(name)
-    assert packs(model, PAD)
+    assert position_offset(model, PAD) is not None
     prompts = torch.tensor([[PAD, PAD, 5, 6, 7], [8, 9, 10, 11, 12]])
     call = {"input_ids": prompts, "attention_mask": (prompts != PAD).long()}
     with torch.no_grad():
@@ -267,14 +267,14 @@ def test_generation_and_plain_use_are_untouched(name: str) -> None:
 
 def test_a_saved_model_does_not_ask_for_this_attention(tmp_path: Any) -> None:
     model = decoder("llama")
-    assert packs(model, PAD)
+    assert position_offset(model, PAD) is not None
     model.save_pretrained(tmp_path)
     assert "luthier" not in (tmp_path / "config.json").read_text()
 
 
 def test_a_layer_without_boundaries_raises_in_a_packed_call() -> None:
     model = decoder("llama")
-    assert packs(model, PAD)
+    assert position_offset(model, PAD) is not None
     ids = torch.tensor([[5, 6, 7]])
     with packed_call(), pytest.raises(ModelError, match="without the boundaries"):
         model(input_ids=ids)

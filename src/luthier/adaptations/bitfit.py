@@ -16,7 +16,7 @@ from ..core.contracts import Adaptation, ParameterGroup
 from ..core.errors import Problem
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from ..core.recipe import Phase, Recipe
 
@@ -48,14 +48,14 @@ class BitFit(Adaptation):
         return parameter_groups(model, _trained(model), head_scale=self.head_scale)
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        from ..models.weights import write_weights
+        from ..models.weights import weights_of, write_weights
 
-        write_weights(folder, _state(model), {"adaptation": "bitfit"})
+        write_weights(folder, weights_of(model, _trained(model)), {"adaptation": "bitfit"})
 
     def load(self, model: nn.Module, folder: Path) -> None:
-        from ..models.weights import read_weights
+        from ..models.weights import read_weights, weights_of
 
-        read_weights(folder, _state(model))
+        read_weights(folder, weights_of(model, _trained(model)))
 
     def merge(self, model: nn.Module) -> nn.Module:
         return model
@@ -75,8 +75,3 @@ def _trained(model: nn.Module) -> frozenset[str]:
             remedy="use lora, which trains few weights in any model",
         )
     return head | biases
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    names = _trained(model)
-    return {name: parameter.data for name, parameter in model.named_parameters() if name in names}

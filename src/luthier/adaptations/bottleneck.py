@@ -20,7 +20,7 @@ from ..core.contracts import Adaptation, ParameterGroup
 from ..core.errors import ModelError, Problem
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from ..core.recipe import Phase, Recipe
 
@@ -83,17 +83,17 @@ class BottleneckAdapters(Adaptation):
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """`trained.safetensors`, and `bottleneck.json` with what is needed to apply it again."""
-        from ..models.weights import write_weights
+        from ..models.weights import weights_of, write_weights
 
-        write_weights(folder, _state(model), {"adaptation": "bottleneck"})
+        write_weights(folder, weights_of(model, _trained(model)), {"adaptation": "bottleneck"})
         text = json.dumps(self._shape(), indent=2, sort_keys=True)
         (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
     def load(self, model: nn.Module, folder: Path) -> None:
-        from ..models.weights import read_weights
+        from ..models.weights import read_weights, weights_of
 
         self._check(folder / CONFIG)
-        read_weights(folder, _state(model))
+        read_weights(folder, weights_of(model, _trained(model)))
 
     def merge(self, model: nn.Module) -> NoReturn:
         raise ModelError(
@@ -130,8 +130,3 @@ def _trained(model: nn.Module) -> frozenset[str]:
 
     adapters = {name for name, _ in model.named_parameters() if ".bottleneck." in name}
     return frozenset(adapters | set(classification_head(model)))
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    names = _trained(model)
-    return {name: parameter.data for name, parameter in model.named_parameters() if name in names}

@@ -21,7 +21,7 @@ from ..core.contracts import Adaptation, ParameterGroup
 from ..core.errors import ModelError, Problem, nearest
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from ..core.recipe import Phase, Recipe
 
@@ -95,21 +95,17 @@ class Frozen(Adaptation):
         train_only(model, head.union(*begun))
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        from ..models.weights import write_weights
+        from ..models.weights import weights_of, write_weights
 
-        write_weights(folder, self._state(model), {"adaptation": "frozen"})
+        write_weights(folder, weights_of(model, self._trained(model)), {"adaptation": "frozen"})
 
     def load(self, model: nn.Module, folder: Path) -> None:
-        from ..models.weights import read_weights
+        from ..models.weights import read_weights, weights_of
 
-        read_weights(folder, self._state(model))
+        read_weights(folder, weights_of(model, self._trained(model)))
 
     def merge(self, model: nn.Module) -> nn.Module:
         return model
-
-    def _state(self, model: nn.Module) -> dict[str, Tensor]:
-        names = self._trained(model)
-        return {name: parameter.data for name, parameter in model.named_parameters() if name in names}
 
     def _stages(self, model: nn.Module, names: Collection[str]) -> list[frozenset[str]]:
         """The parameters by depth, the top first; a final norm moves with the top layer that trains."""

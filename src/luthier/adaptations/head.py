@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..core.contracts import Adaptation, ParameterGroup
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 __all__ = ["Head"]
 
@@ -36,14 +36,14 @@ class Head(Adaptation):
         return parameter_groups(model, _head(model))
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        from ..models.weights import write_weights
+        from ..models.weights import weights_of, write_weights
 
-        write_weights(folder, _state(model), {"adaptation": "head"})
+        write_weights(folder, weights_of(model, _head(model)), {"adaptation": "head"})
 
     def load(self, model: nn.Module, folder: Path) -> None:
-        from ..models.weights import read_weights
+        from ..models.weights import read_weights, weights_of
 
-        read_weights(folder, _state(model))
+        read_weights(folder, weights_of(model, _head(model)))
 
     def merge(self, model: nn.Module) -> nn.Module:
         return model
@@ -61,8 +61,3 @@ def _head(model: nn.Module) -> frozenset[str]:
             remedy="use lora, frozen or full for a language model",
         )
     return frozenset(names)
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    head = _head(model)
-    return {name: parameter.data for name, parameter in model.named_parameters() if name in head}

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from ..core.errors import DataError
 from ..core.evidence import Check, CheckContext, Measure, Scores, Subject
 from ..core.example import Example
-from ..functional.statistics import OfSums
+from ..functional.perplexity import perplexity, perplexity_ratio, predicted
 
 __all__ = ["Forgetting"]
 
@@ -35,28 +34,25 @@ class Forgetting(Check):
         return context.choose(context.read(self.on), self.limit)
 
     def measure(self, subject: Subject, examples: Sequence[Example], context: CheckContext) -> Scores:
-        sums, tokens = subject.logps(examples)
-        kept = np.flatnonzero(tokens > 0).tolist()
-        if not kept:
+        chosen, numbers = predicted(subject, examples)
+        if not chosen:
             raise DataError(
                 f"none of the {len(examples)} rows has anything to predict",
                 where=self.on,
                 expected="general text",
                 remedy="name a file of text in checks: forgetting: on",
             )
-        numbers = np.stack([sums[kept], tokens[kept]], axis=1).astype(np.float64)
-        note = f"on {self.on}; {subject.about}"
-        return context.scores([examples[index] for index in kept], {"log_probability": numbers}, note=note)
+        without = len(examples) - len(chosen)
+        note = f"on {self.on}; {subject.about}" + (f"; {without} rows without anything to predict" if without else "")
+        return context.scores(chosen, {"log_probability": numbers}, note=note)
 
     def measures(self, facts: Mapping[str, Any]) -> Sequence[Measure]:
-        perplexity = OfSums(lambda sums, rows: np.exp(-sums[:, 0] / sums[:, 1]))
-        ratio = OfSums(lambda sums, rows: np.exp(sums[:, 2] / sums[:, 3] - sums[:, 0] / sums[:, 1]))
         return [
             Measure("perplexity", "lower", perplexity, source="log_probability"),
             Measure(
                 "perplexity_ratio",
                 "lower",
-                ratio,
+                perplexity_ratio,
                 source="log_probability",
                 against="base",
                 of=("tuned",),

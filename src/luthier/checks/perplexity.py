@@ -17,7 +17,7 @@ from pydantic import Field
 from ..core.errors import DataError
 from ..core.evidence import Check, CheckContext, Measure, Scores, Subject
 from ..core.example import Example
-from ..functional.statistics import OfSums
+from ..functional.perplexity import bits_per_byte, perplexity, predicted
 
 __all__ = ["Perplexity"]
 
@@ -33,27 +33,22 @@ class Perplexity(Check):
         return context.choose(test, self.limit)
 
     def measure(self, subject: Subject, examples: Sequence[Example], context: CheckContext) -> Scores:
-        sums, tokens = subject.logps(examples)
-        kept = np.flatnonzero(tokens > 0).tolist()
-        if not kept:
+        chosen, numbers = predicted(subject, examples)
+        if not chosen:
             raise DataError(
                 f"none of the {len(examples)} items has anything to predict",
                 expected="test items with text, or with a turn that is learned",
                 remedy="set data.test, and see with `luthier plan` what of it is learned",
             )
-        chosen = [examples[index] for index in kept]
-        lengths = np.array([_bytes(example) for example in chosen])
-        numbers = np.stack([sums[kept], tokens[kept], lengths], axis=1).astype(np.float64)
-        without = len(examples) - len(kept)
+        numbers = np.column_stack([numbers, [_bytes(example) for example in chosen]])
+        without = len(examples) - len(chosen)
         note = subject.about + (f"; {without} items without anything to predict" if without else "")
         return context.scores(chosen, {"log_probability": numbers}, note=note)
 
     def measures(self, facts: Mapping[str, Any]) -> Sequence[Measure]:
-        perplexity = OfSums(lambda sums, rows: np.exp(-sums[:, 0] / sums[:, 1]))
-        bits = OfSums(lambda sums, rows: -sums[:, 0] / (np.log(2) * sums[:, 2]))
         return [
             Measure("perplexity", "lower", perplexity, source="log_probability"),
-            Measure("bits_per_byte", "lower", bits, source="log_probability"),
+            Measure("bits_per_byte", "lower", bits_per_byte, source="log_probability"),
         ]
 
 

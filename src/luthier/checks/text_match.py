@@ -17,6 +17,7 @@ from pydantic import Field
 from ..core.errors import DataError
 from ..core.evidence import Check, CheckContext, Measure, Sample, Scores, Subject
 from ..core.example import Example
+from ..data.parts import wanted_of
 from ..functional.statistics import OfSums, row_mean
 
 __all__ = ["TextMatch"]
@@ -33,7 +34,7 @@ class TextMatch(Check):
     samples: int = Field(12, ge=0, description="items kept with prompt and answer for the report")
 
     def examples(self, test: Sequence[Example], context: CheckContext) -> Sequence[Example]:
-        answerable = [example for example in test if _wanted(example)]
+        answerable = [example for example in test if wanted_of(example)]
         if not answerable:
             raise DataError(
                 f"none of the {len(test)} test items has a reference answer",
@@ -46,7 +47,7 @@ class TextMatch(Check):
         from ..functional.text_match import bleu_counts, exact, rouge, token_f1
 
         answers = subject.generate(examples)
-        pairs = [(answer, _wanted(example)) for answer, example in zip(answers, examples, strict=True)]
+        pairs = [(answer, wanted_of(example)) for answer, example in zip(answers, examples, strict=True)]
         rouges = np.array([rouge(*pair) for pair in pairs], dtype=np.float64).reshape(-1, 2)
         values = {
             "exact": np.array([[exact(*pair)] for pair in pairs]),
@@ -78,16 +79,6 @@ def _bleu(sums: Any, rows: Any) -> Any:
     from ..functional.text_match import bleu_of
 
     return bleu_of(sums)
-
-
-def _wanted(example: Example) -> tuple[str, ...]:
-    """The reference answers: the target where it is text, else what the last trained turn says."""
-    if isinstance(example.target, str):
-        return (example.target,)
-    if isinstance(example.target, tuple):
-        return example.target
-    turns = example.parts.get("messages")
-    return tuple(turn.content for turn in turns if turn.trained)[-1:] if isinstance(turns, tuple) else ()
 
 
 def _prompt(example: Example) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from .component import Component, Slot
 from .errors import Problem, RecipeError
 from .problems import problems_of
+from .rules import recipe_problems
 
 if TYPE_CHECKING:
     from .contracts import Adaptation as AdaptationSlot
@@ -249,8 +250,6 @@ class Recipe(Part):
 
     def problems(self) -> list[Problem]:
         """Everything that can be known to be wrong before anything is loaded; empty when nothing is."""
-        from .rules import recipe_problems
-
         return recipe_problems(self)
 
     def plain(self) -> dict[str, Any]:

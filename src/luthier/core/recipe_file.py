@@ -13,7 +13,7 @@ import yaml
 
 from .embedded import embedded_recipes
 from .errors import Problem, RecipeError, nearest
-from .recipe import Recipe
+from .recipe import Phase, Recipe
 
 __all__ = ["apply_overrides", "dump", "load_recipe", "recipe_path"]
 
@@ -187,8 +187,6 @@ def apply_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> dict[
 
 
 def _phase_keys() -> set[str]:
-    from .recipe import Phase
-
     own = {info.alias or name for name, info in Phase.model_fields.items()}
     return own - {info.alias or name for name, info in Recipe.model_fields.items()}
 

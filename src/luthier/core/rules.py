@@ -12,6 +12,7 @@ from .component import find, names
 from .contracts import Objective
 from .errors import Problem, nearest
 from .evidence import Check
+from .gates import parse
 
 if TYPE_CHECKING:
     from .recipe import Recipe
@@ -133,8 +134,6 @@ def _checks_for(task: str) -> list[str]:
 
 
 def _gates(recipe: Recipe) -> Iterator[Problem]:
-    from .gates import parse
-
     checks = {check.component_name(): check for check in recipe.checks}
     for index, gate in enumerate(recipe.gates):
         place = f"gates.{index}"

@@ -197,16 +197,6 @@ class Encoding:
                 self.log.prompts[example.id] = Truncated(before, len(ids), cut)
         return ids
 
-    def wanted(self, example: Example) -> tuple[str, ...]:
-        """The reference answers: the target where it is text, else what the last trained turn says."""
-        if isinstance(example.target, str):
-            return (example.target,)
-        if isinstance(example.target, tuple):
-            return example.target
-        if "messages" not in example.parts:
-            return ()
-        return tuple(turn.content for turn in turns_of(example) if turn.trained)[-1:]
-
     # ---- length ----------------------------------------------------------------------------------------------------
 
     def _fitted(

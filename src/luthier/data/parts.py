@@ -9,7 +9,7 @@ from typing import Any
 from ..core.errors import DataError
 from ..core.example import Example, Turn
 
-__all__ = ["text_of", "tools_of", "turns_of"]
+__all__ = ["text_of", "tools_of", "turns_of", "wanted_of"]
 
 
 def turns_of(example: Example) -> tuple[Turn, ...]:
@@ -40,6 +40,16 @@ def tools_of(example: Example) -> list[Mapping[str, Any]] | None:
             remedy="mend the row, or leave its tools out",
         ) from error
     return tools if isinstance(tools, list) else [tools]
+
+
+def wanted_of(example: Example) -> tuple[str, ...]:
+    """The reference answers: the target where it is text, else what the last trained turn says; none without both."""
+    if isinstance(example.target, str):
+        return (example.target,)
+    if isinstance(example.target, tuple):
+        return example.target
+    turns = example.parts.get("messages")
+    return tuple(turn.content for turn in turns if turn.trained)[-1:] if isinstance(turns, tuple) else ()
 
 
 def text_of(example: Example) -> str:

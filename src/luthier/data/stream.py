@@ -6,11 +6,9 @@ step of an epoch is as full as what is left. Nothing is remembered between steps
 
 from __future__ import annotations
 
-import hashlib
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,27 +23,20 @@ __all__ = ["Stream", "micro_batches"]
 class Stream:
     """Rows of length `lengths` [n] in tokens, `per_step` of them a step, in an order drawn from `seed`.
 
-    `weights` [n]: how often a row comes in an epoch (2: twice; 0.5: in every other epoch on average); default once.
     Errors: DataError where there is nothing to draw from.
     """
 
-    def __init__(
-        self, lengths: Sequence[int], per_step: PerStep, seed: int, weights: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, lengths: Sequence[int], per_step: PerStep, seed: int) -> None:
         self._lengths: Ints = np.asarray(lengths, dtype=np.int64)
-        self._weights = None if weights is None else np.asarray(weights, dtype=np.float64)
         self._per_step = per_step
         self._seed = seed
-        total = float(len(self._lengths) if self._weights is None else self._weights.sum())
-        if total < 1:
+        if not len(self._lengths):
             raise DataError(
-                "there is nothing to train on: less than one row an epoch",
+                "there is nothing to train on: not one row",
                 where="data.train",
-                expected="rows that survive preparation and encoding, with weights that sum to at least 1",
+                expected="rows that survive preparation and encoding",
                 remedy="`luthier plan` shows what was dropped and why",
             )
-        if self._weights is not None and len(self._weights) != len(self._lengths):
-            raise ValueError(f"{len(self._weights)} weights for {len(self._lengths)} rows")
         self._ends: list[int] = []  # the first step after each epoch planned so far
         self._planned: dict[int, tuple[Ints, list[int]]] = {}  # the epochs planned last: their order, their bounds
 
@@ -74,31 +65,6 @@ class Stream:
         first = self._first(whole)
         return max(1, first + math.ceil(share * (self._ends[whole] - first) - 1e-9))
 
-    def state(self) -> dict[str, Any]:
-        """What the order depends on, as plain JSON values; a checkpoint keeps it beside the step's number."""
-        digest = hashlib.sha256(self._lengths.astype("<i8").tobytes())
-        if self._weights is not None:
-            digest.update(self._weights.astype("<f8").tobytes())
-        return {
-            "rows": len(self._lengths),
-            "digest": digest.hexdigest(),
-            "per_step": self._per_step.model_dump(),
-            "seed": self._seed,
-        }
-
-    def check(self, state: Mapping[str, Any]) -> None:
-        """Refuses to go on in another order than the one that was begun. Errors: DataError naming what changed."""
-        now = self.state()
-        names = {"rows": "the number of rows", "digest": "the rows' lengths or weights"}
-        changed = [names.get(key, key) for key in now if now[key] != state.get(key)]
-        if changed:
-            raise DataError(
-                "the order of the data cannot be continued: " + " and ".join(changed) + " changed",
-                where="the phase's checkpoint",
-                expected=f"{state.get('rows')} rows, per_step {state.get('per_step')}, seed {state.get('seed')}",
-                remedy="restore the data and the recipe, or start the phase afresh in another run folder",
-            )
-
     # ---- planning --------------------------------------------------------------------------------------------------
 
     def _first(self, epoch: int) -> int:
@@ -120,13 +86,8 @@ class Stream:
     def _order(self, epoch: int) -> Ints:
         # Raw bits of PCG64 and a stable sort: unlike Generator.permutation, numpy promises that these never change.
         bits = np.random.PCG64(np.random.SeedSequence([self._seed % 2**64, epoch]))
-        rows = np.arange(len(self._lengths), dtype=np.int64)
-        if self._weights is not None:
-            lot = bits.random_raw(len(rows)) / 2.0**64
-            times = np.floor(self._weights) + (lot < self._weights % 1)
-            rows = np.repeat(rows, times.astype(np.int64))
-        keys: NDArray[np.uint64] = bits.random_raw(len(rows))
-        order: Ints = rows[np.argsort(keys, kind="stable")]
+        keys: NDArray[np.uint64] = bits.random_raw(len(self._lengths))
+        order: Ints = np.argsort(keys, kind="stable")
         return order
 
     def _bounds(self, lengths: Ints) -> list[int]:

@@ -33,7 +33,6 @@ __all__ = [
     "backbone_of",
     "hidden_states",
     "packed_call",
-    "packs",
     "position_offset",
     "probe_ids",
     "still",
@@ -181,19 +180,15 @@ def still(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def packs(model: nn.Module, pad: int) -> bool:
-    """Whether sequences can be packed for this model: measured once per loaded model, never looked up.
-
-    True leaves the packed attention set on the model; False leaves the model as it was, and it must be padded.
-    """
-    return position_offset(model, pad) is not None
-
-
 _offsets: WeakKeyDictionary[nn.Module, int | None] = WeakKeyDictionary()
 
 
 def position_offset(model: nn.Module, pad: int) -> int | None:
-    """What the model adds to positions that count from 0 (RoBERTa: pad + 1), or None where it cannot be packed."""
+    """What the model adds to positions that count from 0 (RoBERTa: pad + 1), or None where it cannot be packed.
+
+    Measured once per loaded model, never looked up. A number leaves the packed attention set on the model; None leaves
+    the model as it was, and it must be padded.
+    """
     inner = transformer_of(model)
     known = inner in _offsets and (_offsets[inner] is None or inner.config._attn_implementation.startswith("luthier_"))
     if not known:

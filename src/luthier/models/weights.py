@@ -7,18 +7,23 @@ parts of the model at random values and says nothing (peft#1932, peft#2772).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.errors import ModelError, Problem
 
-__all__ = ["check_keys", "read_tensors", "read_weights", "write_tensors", "write_weights"]
+__all__ = ["check_keys", "read_tensors", "read_weights", "weights_of", "write_tensors", "write_weights"]
 
 FILE = "trained.safetensors"
+
+
+def weights_of(model: nn.Module, names: Collection[str]) -> dict[str, Tensor]:
+    """The parameters called `names`, without their gradients' graph, in the model's order."""
+    return {name: parameter.data for name, parameter in model.named_parameters() if name in names}
 
 
 def write_weights(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:

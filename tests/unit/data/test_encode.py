@@ -7,12 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from tiny import CHATML_MARKED, CHATML_PLAIN, make_tokenizer
+from tiny import CHATML_MARKED, CHATML_PLAIN, REASONING, make_tokenizer
 
 from luthier.core.contracts import Objective, Row
 from luthier.core.errors import DataError, ModelError
 from luthier.core.example import Example, Origin, Turn, turns
 from luthier.data.encode import Encoding, encode_all, show
+from luthier.data.parts import wanted_of
 
 LONG = "Once upon a time there was a small wolf who could not howl. " * 8
 
@@ -131,8 +132,6 @@ def test_encoding_twice_counts_once():
 
 
 def test_reasoning_templates_give_a_row_for_each_answer():
-    from test_template import REASONING
-
     e = encoding(REASONING)
     rows = e.conversation(
         talk(
@@ -253,7 +252,7 @@ def test_the_prompt_is_the_rows_own_beginning():
     prompt = e.prompt(example)
     assert row.ids[: len(prompt)].tolist() == prompt
     assert e.tokenizer.decode(row.ids[len(prompt) :]) == "No.<|im_end|>\n"
-    assert e.wanted(example) == ("No.",)
+    assert wanted_of(example) == ("No.",)
 
 
 def test_a_conversation_without_answer_is_a_prompt_as_it_is():
@@ -272,11 +271,10 @@ def test_a_long_prompt_leaves_room_for_the_answer():
 
 
 def test_wanted_prefers_the_target():
-    e = encoding()
     pairs = (("user", "a"), ("assistant", "b"))
-    assert e.wanted(talk(*pairs, target=("b", "B."))) == ("b", "B.")
-    assert e.wanted(text("a", target="refund")) == ("refund",)
-    assert e.wanted(text("a", target=0.5)) == ()
+    assert wanted_of(talk(*pairs, target=("b", "B."))) == ("b", "B.")
+    assert wanted_of(text("a", target="refund")) == ("refund",)
+    assert wanted_of(text("a", target=0.5)) == ()
 
 
 # ---- showing ---------------------------------------------------------------------------------------------------------

@@ -66,7 +66,6 @@ def test_two_k_steps_are_k_and_k_after_a_stop(lengths: list[int], tokens: int, s
     whole = Stream(lengths, PerStep(tokens=tokens), seed)
     expected = [whole.rows_of(step) for step in range(2 * steps)]
     resumed = Stream(lengths, PerStep(tokens=tokens), seed)
-    resumed.check(whole.state())
     assert [resumed.rows_of(step) for step in range(steps, 2 * steps)] == expected[steps:]
     assert [whole.rows_of(step) for step in range(steps)] == expected[:steps]
 
@@ -77,34 +76,9 @@ def test_parts_of_epochs_are_rounded_up():
     assert len(stream.rows_of(3)) == 1
 
 
-def test_weights_repeat_rows_and_fractions_are_drawn():
-    stream = Stream([1, 1, 1], PerStep(rows=1000), seed=5, weights=[1, 2, 0.5])
-    halves = 0
-    for epoch in range(200):
-        rows = stream.rows_of(epoch)
-        assert rows.count(0) == 1
-        assert rows.count(1) == 2
-        halves += rows.count(2)
-    assert 75 <= halves <= 125  # binomial(200, 1/2): 3.5 standard deviations
-
-
-def test_a_changed_order_is_refused_and_named():
-    state = Stream(LENGTHS, PerStep(tokens=512), seed=3).state()
-    with pytest.raises(DataError, match="seed changed"):
-        Stream(LENGTHS, PerStep(tokens=512), seed=4).check(state)
-    with pytest.raises(DataError, match="per_step"):
-        Stream(LENGTHS, PerStep(rows=8), seed=3).check(state)
-    with pytest.raises(DataError, match="lengths"):
-        Stream([*LENGTHS[:-1], LENGTHS[-1] + 1], PerStep(tokens=512), seed=3).check(state)
-    with pytest.raises(DataError, match="the number of rows"):
-        Stream(LENGTHS[:-1], PerStep(tokens=512), seed=3).check(state)
-
-
 def test_nothing_to_train_on_is_an_error():
     with pytest.raises(DataError, match="nothing to train on"):
         Stream([], PerStep(rows=2), seed=1)
-    with pytest.raises(DataError, match="nothing to train on"):
-        Stream([3], PerStep(rows=2), seed=1, weights=[0.5])
 
 
 def test_micro_batches_keep_the_order_and_the_budget():

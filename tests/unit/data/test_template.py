@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tiny import CHATML_MARKED, CHATML_PLAIN, make_tokenizer
+from tiny import CHATML_MARKED, CHATML_PLAIN, REASONING, make_tokenizer
 
 from luthier.core.errors import DataError, ModelError
 from luthier.core.example import Turn, turns
@@ -17,13 +17,6 @@ TALK = turns(
     ("assistant", "60 euros."),
 )
 
-# The reasoning of all answers but the last is removed, as Qwen3's template does.
-REASONING = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
-    "{% if m['role'] == 'assistant' and not loop.last %}{{ m['content'].split('</think>')[-1] }}"
-    "{% else %}{{ m['content'] }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 # The end token stands between turns: the last answer has none, and prefix rendering alone would not notice.
 BETWEEN = (
     "{% for m in messages %}{% if not loop.first %}{{ '<|im_end|>\n' }}{% endif %}"
