@@ -144,7 +144,9 @@ def test_a_change_in_the_second_phase_keeps_the_first(two: tuple[dict[str, Any],
     assert done["train sft"] == done["train again"] == "done"
 
 
-def test_seeds_are_repeated_and_their_spread_reported(llama_folder: Path, tmp_path: Path) -> None:
+def test_seeds_are_repeated_and_their_spread_reported(
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = write_jsonl(tmp_path / "chat.jsonl", chat_records())
     recipe = lm_recipe(llama_folder, data, checks=["perplexity"], seed=[1, 2], gates=["perplexity.perplexity < base"])
     run = luthier.run(recipe, out=tmp_path / "run")
@@ -159,6 +161,10 @@ def test_seeds_are_repeated_and_their_spread_reported(llama_folder: Path, tmp_pa
     luthier.run(recipe, out=tmp_path / "run")
     for seed in (1, 2):
         assert set(stages(tmp_path / "run" / "seeds" / f"seed-{seed}").values()) == {"kept"}
+    assert command("generate", tmp_path / "run", "Hello?") == 2
+    assert str(tmp_path / "run" / "seeds" / "seed-1") in capsys.readouterr().err.replace("\n", "")
+    assert command("generate", tmp_path / "nowhere", "Hello?") == 2
+    assert "there is no such folder" in capsys.readouterr().err
 
 
 def test_rows_that_cannot_be_read_are_set_aside_or_stop_the_run(llama_folder: Path, tmp_path: Path) -> None:
@@ -182,13 +188,14 @@ def test_rows_that_encoding_leaves_out_are_told(llama_folder: Path, tmp_path: Pa
     for record in records[::4]:
         record["messages"][1]["content"] *= 40
     data = write_jsonl(tmp_path / "chat.jsonl", records)
-    run = luthier.run(lm_recipe(llama_folder, data, steps=2), out=tmp_path / "run")
+    run = luthier.run(lm_recipe(llama_folder, data, steps=2, checks=["perplexity"]), out=tmp_path / "run")
     told = [e["text"] for e in read_events(run.folder / "events.jsonl") if e["event"] == "warning"]
     training = json.loads((run.folder / "manifest.json").read_text())["training"]["sft"]
     assert training["dropped"] > 0
     assert training["untrained"] == 0
     for what in ("training", "validation"):
         assert any(f"of the {what} data" in text and "does not fit into max_length" in text for text in told)
+    assert any(re.fullmatch(r"the check perplexity: \d+ rows left out to fit 96 tokens", text) for text in told)
 
 
 def test_the_manifest_names_this_runs_model_and_inputs(llama_folder: Path, tmp_path: Path) -> None:

@@ -25,9 +25,7 @@ class Talker:
 
         model = folder / "model" if (folder / "recipe.yaml").exists() else folder
         if not (model / "config.json").exists():
-            raise LuthierError(
-                "there is no model here yet", where=str(model), remedy=f"luthier export {folder} writes it"
-            )
+            raise _absent(folder)
         from ..data.template import template_for
         from ..engine.device import choose
         from ..models.load import load_model
@@ -62,6 +60,22 @@ class Talker:
             seeds=[self.seed + len(turns)],
         )[0]
         return str(self.loaded.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+
+def _absent(folder: Path) -> LuthierError:
+    """What is there in place of a model, and what to do about it."""
+    expected = "the folder of a run, or of a model in Hugging Face format"
+    if not folder.is_dir():
+        return LuthierError("there is no such folder", where=str(folder), expected=expected)
+    seeds = sorted((folder / "seeds").glob("seed-*/model"))
+    if seeds:
+        found = "the run was repeated over seeds, and each has a model of its own"
+        return LuthierError(found, where=str(folder), expected=expected, remedy=f"name one of them: {seeds[0].parent}")
+    if not (folder / "recipe.yaml").exists():
+        return LuthierError("the folder holds no model", where=str(folder), expected=expected)
+    return LuthierError(
+        "the run has no model yet", where=str(folder), expected=expected, remedy=f"luthier export {folder} writes it"
+    )
 
 
 def converse(talker: Talker) -> None:

@@ -77,6 +77,13 @@ def _phases(recipe: Recipe) -> Iterator[Problem]:
                 f"{place}.from",
                 f"an earlier phase ({earlier}) or the folder of a run",
             )
+        if number == 0 and phase.from_ not in (None, recipe.model, *names):
+            yield Problem(
+                f"the first phase starts from '{phase.from_}', so that nothing reads model: {recipe.model}",
+                f"{place}.from",
+                "the start of the first phase in the recipe's model",
+                f"remove it and set model={phase.from_}",
+            )
         if phase.data is not None and phase.data.test is not None:
             yield Problem(
                 "a phase's own test data is read by nothing: checks measure on the recipe's",

@@ -60,8 +60,9 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def product_rate(dtype: torch.dtype, device: torch.device, size: int = 512, seconds: float = 0.03) -> float:
-    """Operations a second of a square product of `size` (2 x size^3 each), the best of some repetitions."""
+def product_rate(dtype: torch.dtype, device: torch.device, seconds: float = 0.03) -> float:
+    """Operations a second of a square product (2 x size^3 each), the best of some repetitions."""
+    size = 512 if device.type == "cpu" else 4096  # a small one tells of a GPU only how long it takes to be called
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(size, size, generator=generator).to(device, dtype)
     torch.mm(a, a)

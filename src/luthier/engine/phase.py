@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from ..core.component import build
-from ..core.contracts import Adaptation, Objective, Row
-from ..core.errors import DataError, ModelError, RecipeError
+from ..core.contracts import Adaptation, Row
+from ..core.errors import ModelError, RecipeError
 from ..core.example import Example
 from ..core.files import write_atomic
 from ..core.recipe import Phase, Recipe
@@ -155,17 +155,6 @@ def _max_length(phase: Phase, model: torch.nn.Module) -> int:
     return min(own or LONGEST, LONGEST)
 
 
-def _rows(objective: Objective, examples: Sequence[Example], encoding: Encoding, what: str) -> list[Row]:
-    rows = encode_all(objective, examples, encoding)
-    if examples and not rows:
-        raise DataError(
-            f"no row of the {what} data could be encoded",
-            expected="at least one row with something to learn within max_length",
-            remedy="raise max_length, or look at the reasons: " + _reasons(encoding),
-        )
-    return rows
-
-
 def _tell(setting: Setting, phase: Phase, encoding: Encoding, what: str) -> None:
     """Warns of rows that encoding shortened or left out, with the most frequent reasons."""
     lost = encoding.log.counts()
@@ -180,7 +169,7 @@ def _tell(setting: Setting, phase: Phase, encoding: Encoding, what: str) -> None
 
 def _reasons(encoding: Encoding) -> str:
     reasons = {*encoding.log.dropped.values(), *encoding.log.untrained.values()}
-    return "; ".join(sorted(reasons)[:3]) or "none given"
+    return "; ".join(sorted(reasons)[:3])
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
@@ -193,11 +182,11 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
     if number == 0:
         setting.folder.update_manifest(model=loaded.description)
     encoding = encoding_of(setting, number, loaded)
-    rows = _rows(phase.objective, splits["train"], encoding, "training")
+    rows = encode_all(phase.objective, splits["train"], encoding)
     lost = encoding.log.counts()
     _tell(setting, phase, encoding, "training")
     encoding = encoding_of(setting, number, loaded)
-    validation = _rows(phase.objective, splits.get("validation", ()), encoding, "validation")
+    validation = encode_all(phase.objective, splits.get("validation", ()), encoding)
     _tell(setting, phase, encoding, "validation")
     models = Models(role_of(loaded.model, loaded.tokenizer.pad_token_id))
     penalties = [(penalty, penalty.begin(loaded.model)) for penalty in phase.penalties]
@@ -278,8 +267,8 @@ def fit_head(setting: Setting, splits: Splits) -> Loaded:
             objective=phase.objective,
             adaptation=head,
             phase=plain,
-            rows=_rows(phase.objective, splits["train"], encoding, "training"),
-            validation=_rows(phase.objective, splits.get("validation", ()), encoding, "validation"),
+            rows=encode_all(phase.objective, splits["train"], encoding),
+            validation=encode_all(phase.objective, splits.get("validation", ()), encoding),
             folder=setting.folder.path / "phases" / "0-base" / "checkpoints",
             seed=setting.seed,
             device=setting.compute.device,

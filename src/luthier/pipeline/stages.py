@@ -36,6 +36,8 @@ from .subjects import splits_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..data.encode import Encoding
+
 __all__ = ["base", "check", "describe", "export", "finish", "prepare", "report", "trackers", "train"]
 
 SUBJECTS = ("base", "tuned", "merged", "reloaded")
@@ -188,9 +190,20 @@ def _measure(setting: Setting, name: str) -> None:
             continue
         subject = subjects.subject(setting, name, torch.float32 if float32 else setting.compute.dtype)
         for one in wanted:
+            before = subject.encoding.log.counts()
             scores = one.measure(subject, one.examples(test, context), context)
             write_scores(setting.folder.scores, one.component_name(), name, scores)
+            _tell_lost(setting, one.component_name(), before, subject.encoding)
             setting.log("note", text=f"measured {one.component_name()} of {name} on {len(scores.rows)} rows")
+
+
+def _tell_lost(setting: Setting, check: str, before: Mapping[str, int], encoding: Encoding) -> None:
+    """Warns of items that a check shortened or left out to encode them; the same words for every subject."""
+    words = {"prompts": "prompts shortened", "truncated": "rows shortened", "dropped": "rows left out"}
+    now = encoding.log.counts()
+    lost = [f"{now[kind] - before[kind]} {what}" for kind, what in words.items() if now[kind] > before[kind]]
+    if lost:
+        setting.log("warning", text=f"the check {check}: {', '.join(lost)} to fit {encoding.max_length} tokens")
 
 
 def _test_items(setting: Setting) -> Sequence[Example]:

@@ -166,6 +166,7 @@ def test_lines_of_the_file_are_named(tmp_path: Path) -> None:
         ({"seed": -1}, "seed", "greater than or equal to 0"),
         ({"seed": [1, -2]}, "seed.1", "greater than or equal to 0"),
         ({"phases": [{"data": {"train": "b", "test": 0.1}}]}, "phases.0.data.test", "read by nothing"),
+        ({"phases": [{"from": "another/run"}]}, "phases.0.from", "nothing reads model"),
         ({"checks": ["perplexity"]}, "checks.0", "data.test=0.1"),
         ({"checks": ["forgetting", "forgetting"]}, "checks.1", "named twice"),
         ({"chat_template": "absent.jinja"}, "chat_template", "absent.jinja"),
