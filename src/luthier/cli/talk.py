@@ -72,7 +72,8 @@ def _absent(folder: Path) -> LuthierError:
         found = "the run was repeated over seeds, and each has a model of its own"
         return LuthierError(found, where=str(folder), expected=expected, remedy=f"name one of them: {seeds[0].parent}")
     if not (folder / "recipe.yaml").exists():
-        return LuthierError("the folder holds no model", where=str(folder), expected=expected)
+        remedy = "luthier run RECIPE makes a run with its model, luthier export RUN writes it again"
+        return LuthierError("the folder holds no model", where=str(folder), expected=expected, remedy=remedy)
     return LuthierError(
         "the run has no model yet", where=str(folder), expected=expected, remedy=f"luthier export {folder} writes it"
     )

@@ -180,12 +180,14 @@ def _supports(config: Any, task: Task, source: str) -> None:
         and not getattr(config, "is_decoder", False)
     ):
         reason = f"'{config.model_type}' is an encoder: it sees the text in both directions and cannot continue one"
+    elif task == "causal_lm" and _own_labels(config) is not None:
+        reason = "the model is a classifier: it names classes, and has no output layer for words"
     if reason:
         raise ModelError(
             reason,
             where=source,
             expected="a decoder, such as embedded:nano" if task == "causal_lm" else "an encoder or a decoder",
-            remedy="choose another model, or the objective classify for an encoder",
+            remedy="choose another model, or the objective classify for an encoder or a classifier",
         )
 
 

@@ -95,7 +95,7 @@ MISTAKES = (
         recipe=RECIPE + "phases: [{{name: one, adaptation: bottleneck}}, {{name: two}}]\n",
     ),
     Mistake("no run folder", ("rows", "no run folder", "luthier run RECIPE"), command=("export", "rows")),
-    Mistake("chat without a model", ("rows", "no model here yet", "luthier export"), command=("chat", "rows")),
+    Mistake("chat without a model", ("rows", "the folder holds no model", "luthier export"), command=("chat", "rows")),
     Mistake("unknown room", ("'check'", "did you mean 'checks'?"), command=("list", "check")),
     Mistake(
         "label column missing",

@@ -172,7 +172,7 @@ def test_a_classifier_is_no_language_model(llama_copy: Path) -> None:
     from transformers import LlamaForSequenceClassification
 
     LlamaForSequenceClassification.from_pretrained(llama_copy, num_labels=2).save_pretrained(llama_copy)
-    with pytest.raises(ModelError, match="score"):
+    with pytest.raises(ModelError, match="is a classifier"):
         load_model(str(llama_copy), "causal_lm")
 
 
