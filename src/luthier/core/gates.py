@@ -85,7 +85,7 @@ def parse(text: str) -> Gate | Problem:
         _evaluate(limit, 0.0)
     except ZeroDivisionError:
         pass
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # Python's parser gives up in all four ways
         return Problem(f"'{right}' in the gate '{text}' is no number", None, "numbers, base, + - * / and brackets")
     return Gate(text, parts[0], ".".join(parts[1:]), subject, bound, compare, limit)
 

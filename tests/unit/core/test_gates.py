@@ -97,6 +97,8 @@ def test_without_a_subject_every_one_that_is_there_must_hold() -> None:
         "a.b >= True",
         "a.b >= base ** 2",
         "a.b >=",
+        "a.b > " + "-" * 5000 + "1",
+        "a.b > " + "(" * 300 + "1" + ")" * 300,
     ],
 )
 def test_what_is_no_gate(text: str) -> None:
