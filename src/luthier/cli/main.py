@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..core.errors import GateFailed, LuthierError
+from ..core.errors import LuthierError
 
 __all__ = ["app", "main"]
 
@@ -177,20 +177,8 @@ def _run(recipe: str, overrides: Sequence[str] | None, out: Path | None, until: 
     from .tables import show_run
 
     show_run(done, until)
-    if until in ("check", "report") and not done.passed:
-        from ..core.errors import Problem
-
-        raise GateFailed(
-            [
-                Problem(
-                    verdict.note or f"measured {verdict.value:.4g}, held against {verdict.limit:.4g}",
-                    f"gate '{verdict.gate}'",
-                    remedy=f"the evidence lies in {done.report}",
-                )
-                for verdict in done.gates
-                if not verdict.holds
-            ]
-        )
+    if until in ("check", "report"):
+        done.require_gates()
 
 
 def _early_errors(recipe: str, overrides: Sequence[str] | None) -> None:

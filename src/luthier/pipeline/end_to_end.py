@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import GateFailed, Interrupted, RecipeError
+from ..core.errors import GateFailed, Interrupted, Problem, RecipeError
 from ..core.evidence import Finding
 from ..core.files import write_atomic
 from ..core.gates import Verdict
@@ -58,6 +58,19 @@ class Run:
                 return finding.value
         raise KeyError(f"{name} of {subject}; measured: {sorted({f'{f.check}.{f.metric}' for f in self.findings})}")
 
+    def require_gates(self) -> None:
+        """Nothing where every gate holds. Errors: GateFailed with one problem for each that does not."""
+        if not self.passed:
+            raise GateFailed(
+                Problem(
+                    verdict.note or f"measured {verdict.value:.4g}, held against {verdict.limit:.4g}",
+                    f"gate '{verdict.gate}'",
+                    remedy=f"the evidence lies in {self.report}",
+                )
+                for verdict in self.gates
+                if not verdict.holds
+            )
+
     @classmethod
     def of(cls, folder: Path | str) -> Run:
         """The run in a folder, as far as it is there."""
@@ -100,8 +113,8 @@ def run(
             done = Run.of(folder.path)
         else:
             done = _run_one(loaded, folder, until, listeners, stop)
-    if raise_on_gates and not done.passed:
-        raise GateFailed([_gate_problem(verdict, done) for verdict in done.gates if not verdict.holds])
+    if raise_on_gates:
+        done.require_gates()
     return done
 
 
@@ -175,13 +188,6 @@ def fit(
         "seed": seed,
     }
     return run(Recipe.of(value), out=folder.path, listeners=listeners)
-
-
-def _gate_problem(verdict: Verdict, done: Run) -> Any:
-    from ..core.errors import Problem
-
-    found = verdict.note or f"measured {verdict.value:.4g}, held against {verdict.limit:.4g}"
-    return Problem(found, f"gate '{verdict.gate}'", remedy=f"the evidence lies in {done.report}")
 
 
 @contextmanager
