@@ -2,8 +2,8 @@
 
     python -m experiments.intents [--quick] [--json FILE]
 
-The recipe `intents` on the published split, three seeds each; the control is logistic regression on mean-pooled features
-of the same frozen encoder, its strength chosen on a tenth of the training data.
+The recipe `intents` on the published split, three seeds each; the control is logistic regression on mean-pooled
+features of the same frozen encoder, its strength chosen on a tenth of the training data.
 """
 
 from __future__ import annotations
