@@ -29,7 +29,7 @@ def cases() -> list[Composition]:
     ]
 
 
-@pytest.fixture(params=cases(), ids=lambda one: f"{one}-{abs(hash(one.adaptation)) % 97}")
+@pytest.fixture(params=[pytest.param(one, id=f"{number}-{one}") for number, one in enumerate(cases())])
 def one(request) -> Composition:
     return request.param
 
