@@ -62,6 +62,10 @@ class Frozen(Adaptation):
             )
         return value
 
+    @property
+    def learns_tokens(self) -> bool:
+        return self.embeddings
+
     def problems(self, recipe: Recipe, phase: Phase | None) -> Iterable[Problem]:
         from ..models.groups import head_scale_problems
 

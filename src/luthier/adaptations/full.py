@@ -36,6 +36,10 @@ class Full(Adaptation):
     )
     head_scale: float = Field(1.0, gt=0, description="a classification head's rate, as a multiple of the phase's")
 
+    @property
+    def learns_tokens(self) -> bool:
+        return True
+
     def problems(self, recipe: Recipe, phase: Phase | None) -> Iterable[Problem]:
         from ..models.groups import head_scale_problems
 

@@ -266,6 +266,11 @@ class Adaptation(Component):
     usual_lr: ClassVar[float]
     """The peak learning rate for AdamW where the recipe names none."""
 
+    @property
+    def learns_tokens(self) -> bool:
+        """Whether the rows of new tokens train, in the embedding and in the output layer."""
+        return False
+
     def apply(self, model: nn.Module) -> nn.Module:
         """The model with requires_grad set and modules injected; at step 0 its outputs equal the given model's."""
         raise NotImplementedError(type(self).__name__)

@@ -208,6 +208,9 @@ class Recipe(Part):
     chat_template: str | None = Field(
         None, description="'plain', or the path of a Jinja file; default: the template that the model brings"
     )
+    new_tokens: tuple[str, ...] = Field(
+        (), description="texts that get a token of their own; their rows start at the mean of their pieces' and train"
+    )
     license: str | None = Field(None, description="of the result, for the model card")
     data: Data = Field(description="what is trained and measured on", examples=[{"train": "rows.jsonl"}])
     phases: tuple[Phase, ...] = Field((Phase(),), min_length=1)

@@ -24,6 +24,7 @@ def recipe_problems(recipe: Recipe) -> list[Problem]:
     """All problems of a validated recipe: phases, combinations, gates, files."""
     found: list[Problem] = []
     found.extend(_whole(recipe))
+    found.extend(_new_tokens(recipe))
     found.extend(_phases(recipe))
     found.extend(_checks(recipe))
     found.extend(_gates(recipe))
@@ -52,6 +53,26 @@ def _whole(recipe: Recipe) -> Iterator[Problem]:
                 "seed",
                 "different seeds: the same one gives the same run again, and no spread",
                 f"seed={json.dumps(list(dict.fromkeys(recipe.seeds)))}",
+            )
+
+
+def _new_tokens(recipe: Recipe) -> Iterator[Problem]:
+    for token, count in Counter(recipe.new_tokens).items():
+        if not token:
+            yield Problem("a new token is empty", "new_tokens", "texts of at least one character", "remove it")
+        elif count > 1:
+            yield Problem(f"{token!r} stands {count} times", "new_tokens", "each token once", "remove the repetition")
+    names = [phase.name for phase in recipe.phases]
+    for number, phase in enumerate(recipe.phases):
+        # A phase that starts from an earlier one finds the rows already learned.
+        opens = number == 0 if phase.from_ is None else phase.from_ not in names[:number]
+        if recipe.new_tokens and opens and not getattr(phase.adaptation, "learns_tokens", False):
+            name = phase.adaptation.component_name()
+            yield Problem(
+                f"{name} leaves the rows of new_tokens as they start: nothing in it trains them",
+                f"phases.{number}.adaptation",
+                "an adaptation that trains the embedding and the output layer: full, or frozen with embeddings: true",
+                f"learn them in a phase before this one, such as adaptation=full, then continue with {name}",
             )
 
 

@@ -21,6 +21,7 @@ from ..data.encode import Encoding, encode_all
 from ..models.export import save_model
 from ..models.load import Loaded, load_model
 from ..models.roles import Models, role_of
+from ..models.vocabulary import grow
 from .device import Compute
 from .fit import Fit, FitResult, fit
 
@@ -96,7 +97,21 @@ def open_model(setting: Setting, number: int, *, dtype: torch.dtype | None = Non
             remedy="start from the model that it was trained from, or train it with lora in place of "
             f"{loaded.carried}; luthier generate and chat use it as it is",
         )
-    return loaded
+    # What an earlier phase left has the new tokens already.
+    return loaded if earlier is not None else _with_tokens(loaded, setting.recipe.new_tokens)
+
+
+def _with_tokens(loaded: Loaded, tokens: Sequence[str]) -> Loaded:
+    """The model with rows for new tokens, and its description brought up to that."""
+    if not tokens:
+        return loaded
+    grown = grow(loaded.model, loaded.tokenizer, tokens)
+    changed = {
+        "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
+        "vocabulary": len(loaded.tokenizer),
+        "notes": [*loaded.description["notes"], grown.note],
+    }
+    return replace(loaded, description={**loaded.description, **changed})
 
 
 def adapted(

@@ -34,7 +34,7 @@ def prepare_key(setting: Setting) -> str:
 
 
 def train_key(setting: Setting, number: int) -> str:
-    """What phase `number` (from 0) depends on: the data, the models it starts from, all phases up to it."""
+    """What phase `number` (from 0) depends on: data, the models it starts from, new tokens, all phases up to it."""
     recipe = setting.recipe
     return digest_of(
         {
@@ -43,6 +43,7 @@ def train_key(setting: Setting, number: int) -> str:
             "from": [_source_digest(source) for source in _other_starts(recipe, number)],
             "phases": [phase.model_dump(mode="json", by_alias=True) for phase in recipe.phases[: number + 1]],
             "template": _with_contents(recipe.chat_template),
+            "new_tokens": recipe.new_tokens,
             "seed": setting.seed,
             "dtype": str(setting.compute.dtype),
             "device": setting.compute.device.type,
