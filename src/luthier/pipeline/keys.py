@@ -43,7 +43,8 @@ def train_key(setting: Setting, number: int) -> str:
             "from": [_source_digest(source) for source in _other_starts(recipe, number)],
             "phases": [phase.model_dump(mode="json", by_alias=True) for phase in recipe.phases[: number + 1]],
             "template": _with_contents(recipe.chat_template),
-            "new_tokens": recipe.new_tokens,
+            # Only where there are any: a recipe that does not use an option keeps its finished stages.
+            **({"new_tokens": recipe.new_tokens} if recipe.new_tokens else {}),
             "seed": setting.seed,
             "dtype": str(setting.compute.dtype),
             "device": setting.compute.device.type,
