@@ -15,7 +15,7 @@ from .evidence import Check
 from .gates import parse
 
 if TYPE_CHECKING:
-    from .recipe import Recipe
+    from .recipe import Phase, Recipe
 
 __all__ = ["recipe_problems"]
 
@@ -112,12 +112,21 @@ def _phases(recipe: Recipe) -> Iterator[Problem]:
                 "data.train and data.validation in a phase",
                 "remove it, or give it as the recipe's data.test",
             )
-        if phase.watch.patience is not None and recipe.data_of(phase).validation is None:
-            yield Problem(
-                "watch.patience stops early on validation, and there is no validation data",
-                f"{place}.watch.patience",
-                remedy="set data.validation to a share (0.1) or a path",
-            )
+        if recipe.data_of(phase).validation is None:
+            yield from _unwatched(phase, place)
+
+
+def _unwatched(phase: Phase, place: str) -> Iterator[Problem]:
+    """What is said about validation where there is none would be ignored, which is an error."""
+    remedy = "set data.validation to a share (0.1) or a path, or remove it"
+    for name, what, instead in (
+        ("every", "is how often validation happens", "; checkpoints.every says how often checkpoints are written"),
+        ("rows", "is how many validation rows are looked at", ""),
+        ("patience", "stops early on validation", ""),
+    ):
+        if name in phase.watch.model_fields_set and getattr(phase.watch, name) is not None:
+            found = f"watch.{name} {what}, and there is no validation data"
+            yield Problem(found, f"{place}.watch.{name}", remedy=remedy + instead)
 
 
 def _checks(recipe: Recipe) -> Iterator[Problem]:

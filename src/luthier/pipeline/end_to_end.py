@@ -172,12 +172,10 @@ def fit(
     train: a path, or records as a JSONL line holds them. prepare: steps on the data. Other keywords: of a Phase.
     Errors: as `run`.
     """
-    folder = RunFolder(Path(out) if out is not None else Path("runs") / name)
-    if not isinstance(train, (str, Path)):
-        given = folder.path / "given.jsonl"
-        write_atomic(given, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in train))
-        train = given
-    data = {"train": str(train), "validation": validation, "test": test, "steps": list(prepare)}
+    folder = Path(out) if out is not None else Path("runs") / name
+    given = folder / "given.jsonl"
+    source = train if isinstance(train, (str, Path)) else given
+    data = {"train": str(source), "validation": validation, "test": test, "steps": list(prepare)}
     value = {
         "name": name,
         "model": model,
@@ -187,7 +185,10 @@ def fit(
         "gates": list(gates),
         "seed": seed,
     }
-    return run(Recipe.of(value), out=folder.path, listeners=listeners)
+    recipe = Recipe.of(value)  # before anything is written: the name is part of a path
+    if not isinstance(train, (str, Path)):
+        write_atomic(given, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in train))
+    return run(recipe, out=folder, listeners=listeners)
 
 
 @contextmanager

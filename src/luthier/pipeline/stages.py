@@ -46,6 +46,7 @@ PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy
 
 def describe(setting: Setting) -> None:
     """Writes down what runs where, before anything is done."""
+    _forget_phases(setting)
     manifest = setting.folder.manifest()
     setting.folder.update_manifest(
         name=setting.recipe.name,
@@ -64,6 +65,24 @@ def describe(setting: Setting) -> None:
         },
         seed=setting.seed,
     )
+
+
+def _forget_phases(setting: Setting) -> None:
+    """Takes phases out of the manifest that an earlier recipe in this folder had and this one has not."""
+    names = {phase.name for phase in setting.recipe.phases}
+    manifest = setting.folder.manifest()
+    kept = {
+        "training": {name: figures for name, figures in manifest.get("training", {}).items() if name in names},
+        "stages": {
+            stage: done
+            for stage, done in manifest.get("stages", {}).items()
+            if not stage.startswith("train ") or stage.removeprefix("train ") in names
+        },
+    }
+    for key, value in kept.items():
+        if value != manifest.get(key, {}):
+            setting.folder.update_manifest(**{key: None})  # mappings are merged: what is to go must go whole
+            setting.folder.update_manifest(**{key: value})
 
 
 # ---- prepare ---------------------------------------------------------------------------------------------------------

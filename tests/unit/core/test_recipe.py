@@ -202,3 +202,16 @@ def test_rules(changes: dict[str, Any], place: str, words: str) -> None:
 )
 def test_what_is_fine(changes: dict[str, Any]) -> None:
     assert Recipe.of({**LEAST, **changes}).problems() == []
+
+
+@pytest.mark.parametrize("key", ["every", "rows", "patience"])
+def test_watching_without_validation_is_a_problem_where_it_was_asked_for(key: str) -> None:
+    def places(watch: dict[str, object], validation: float | None) -> list[str | None]:
+        data = {"train": "rows.jsonl", "validation": validation}
+        value = {"name": "a", "model": "embedded:nano", "data": data, "phases": [{"watch": watch}]}
+        return [problem.where for problem in Recipe.model_validate(value).problems()]
+
+    assert places({key: 3}, None) == [f"phases.0.watch.{key}"]
+    assert places({key: 3}, 0.1) == []
+    assert places({key: None}, None) == []
+    assert places({}, None) == []
