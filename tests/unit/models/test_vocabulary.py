@@ -82,6 +82,24 @@ def test_what_the_tokenizer_would_garble_is_refused() -> None:
         grow(make_llama(), make_tokenizer(), ["Straße"])
 
 
+def test_a_vocabulary_with_holes_is_refused() -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "[PAD]": 1, "x": 7}, unk_token="[UNK]"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]")
+    with pytest.raises(ModelError, match="holes"):
+        grow(make_llama(vocabulary=11), tokenizer, ["BWV"])
+
+
+def test_bfloat16_rows_are_rounded_once() -> None:
+    model, tokenizer, old = make_llama().to(torch.bfloat16), make_tokenizer(), make_tokenizer()
+    grow(model, tokenizer, ["fingerboard"])
+    table = model.get_input_embeddings().weight
+    pieces = old("fingerboard", add_special_tokens=False)["input_ids"]
+    assert torch.equal(table[400], table[pieces].float().mean(0).to(torch.bfloat16))
+
+
 def test_an_output_bias_and_a_classifier_grow_too() -> None:
     from transformers import GPTJConfig, GPTJForCausalLM
 
@@ -181,3 +199,37 @@ def test_a_plan_counts_them(llama_folder: Path, tmp_path: Path) -> None:
     without, with_them = plan(recipe), plan(recipe | {"new_tokens": ["viola", "cello"]})
     assert with_them.phases[0].parameters - without.phases[0].parameters == 2 * 32
     assert with_them.phases[0].splits["train"].tokens < without.phases[0].splits["train"].tokens
+
+
+def test_a_lora_phase_goes_on_with_what_an_earlier_phase_learned(llama_folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+    from transformers import AutoTokenizer
+
+    from luthier.pipeline import run
+
+    data = write_jsonl(tmp_path / "rows.jsonl", chat_records(16))
+    recipe = lm_recipe(llama_folder, data, new_tokens=["viola"])
+    first = recipe["phases"][0] | {"adaptation": {"frozen": {"train": "last:1", "embeddings": True}}}
+    first |= {"name": "words", "optimizer": {"adamw": {"lr": 1e-2}}}
+    done = run(recipe | {"phases": [first, recipe["phases"][0]]}, out=tmp_path / "run", until="export")
+    learned = load_file(done.folder / "phases" / "1-words" / "merged" / "model.safetensors")
+    exported = load_file(done.model / "model.safetensors")
+    fresh, tokenizer = make_llama(), make_tokenizer()
+    grow(fresh, tokenizer, ["viola"])
+    rows = exported["model.embed_tokens.weight"]
+    assert rows.shape == (401, 32)
+    assert not torch.equal(rows[400], fresh.get_input_embeddings().weight[400])
+    assert torch.equal(rows, learned["model.embed_tokens.weight"])
+    assert AutoTokenizer.from_pretrained(done.model).convert_tokens_to_ids("viola") == 400
+
+
+def test_the_embedded_model_takes_them() -> None:
+    from luthier.models.load import load_model
+
+    loaded = load_model("embedded:nano", "causal_lm")
+    before = loaded.tokenizer("a fingerboard-xyzzy", add_special_tokens=False)["input_ids"]
+    grown = grow(loaded.model, loaded.tokenizer, ["xyzzy"])
+    after = loaded.tokenizer("a fingerboard-xyzzy", add_special_tokens=False)["input_ids"]
+    assert len(after) < len(before)
+    assert after[-1] == grown.first
+    assert loaded.tokenizer.decode(after).strip() == "a fingerboard-xyzzy"
