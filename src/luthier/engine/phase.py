@@ -196,6 +196,8 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
     loaded = adapted(setting, number, trained=False, dropout=True)
     if number == 0:
         setting.folder.update_manifest(model=loaded.description)
+        if setting.recipe.new_tokens:
+            setting.log("note", text=loaded.description["notes"][-1])
     encoding = encoding_of(setting, number, loaded)
     rows = encode_all(phase.objective, splits["train"], encoding)
     lost = encoding.log.counts()

@@ -163,6 +163,7 @@ def test_a_run_trains_them(llama_folder: Path, tmp_path: Path) -> None:
     manifest = json.loads((done.folder / "manifest.json").read_text())
     assert manifest["model"]["vocabulary"] == 402
     assert any("'viola', 'cello'" in note for note in manifest["model"]["notes"])
+    assert "2 new tokens: 'viola', 'cello'" in (done.folder / "events.jsonl").read_text()
     keys = manifest["stages"]
     run(recipe | {"new_tokens": ["viola"]}, out=tmp_path / "run", until="train")
     changed = json.loads((done.folder / "manifest.json").read_text())["stages"]
