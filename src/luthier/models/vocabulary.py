@@ -3,7 +3,7 @@
     row of a new token = mean of the rows of the pieces that the old tokenizer cut it into
 
 in the input embedding, and in the output layer (its bias too) where that is not tied to it. Source: Gee et al. 2022
-(Fast Vocabulary Transfer, arXiv:2402.09977, section 3); a mean and no random row, since a random output row can take
+(Fast Vocabulary Transfer, arXiv:2402.09977); a mean and no random row, since a random output row can take
 probability from every other token (Hewitt 2021, "Initializing New Word Embeddings for Pretrained Language Models").
 Nothing here is random. Errors: ModelError for a token that cannot be cut, spelled back, or given an id of its own.
 """
