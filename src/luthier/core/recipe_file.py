@@ -100,7 +100,7 @@ def load_recipe(
         value, lines = _parse(path)
     else:
         value = source.plain() if isinstance(source, Recipe) else json.loads(json.dumps(dict(source), default=str))
-    value = apply_overrides(value, overrides)
+    written, value = value, apply_overrides(value, overrides)
     problems = list(outside(value)) if outside else []
     recipe = None
     try:
@@ -108,7 +108,13 @@ def load_recipe(
     except RecipeError as error:
         problems = [*error.problems, *problems]
     if recipe is None or problems:
-        raise RecipeError([_placed(problem, where, lines) for problem in problems])
+        given = [_override_of(problem.where or "", written, overrides) for problem in problems]
+        raise RecipeError(
+            [
+                _placed(problem, f"override {override}", {}) if override else _placed(problem, where, lines)
+                for problem, override in zip(problems, given, strict=True)
+            ]
+        )
     return recipe
 
 
@@ -160,6 +166,28 @@ def _placed(problem: Problem, where: str, lines: Mapping[str, int]) -> Problem:
         probe = probe.rpartition(".")[0]
     at = f"{where}:{lines[probe]}" if probe else where
     return replace(problem, where=f"{at}: {place}" if place else at)
+
+
+def _override_of(place: str, written: Mapping[str, Any], overrides: Sequence[str]) -> str | None:
+    """The last override that set the plain value at a place; None where the recipe's own line holds."""
+    found, before = None, _value_at(written, place)
+    for count, override in enumerate(overrides, start=1):
+        after = _value_at(apply_overrides(written, overrides[:count]), place)
+        if after != before and not isinstance(after, (dict, list)):
+            found = override
+        before = after
+    return found
+
+
+def _value_at(value: Any, place: str) -> Any:
+    for key in place.split("."):
+        if isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        elif isinstance(value, Mapping) and key in value:
+            value = value[key]
+        else:
+            return None
+    return value
 
 
 def apply_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -133,6 +133,16 @@ def test_phases_are_named_in_overrides() -> None:
     assert apply_overrides(given, ["epochs=2"])["epochs"] == 2  # ambiguous: refused later as an unknown key
 
 
+def test_a_problem_names_the_override_that_made_it_not_a_line_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("name: r\nmodel: m\ndata: {train: a.jsonl}\nphases:\n  - {name: sft, epochs: 2, clip: no}\n")
+    with pytest.raises(RecipeError) as error:
+        load_recipe(path, ["epochs=3", "phases.sft.epochs=two"])
+    places = [problem.where for problem in error.value.problems]
+    assert "override phases.sft.epochs=two: phases.0.epochs" in places
+    assert f"{path}:5: phases.0.clip" in places  # what no override touched stays at its line
+
+
 # ---- problems --------------------------------------------------------------------------------------------------------
 
 
