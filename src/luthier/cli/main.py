@@ -55,20 +55,21 @@ def train(recipe: RecipeArgument, overrides: Overrides = None, out: Out = None, 
 
 
 @app.command()
-def export(recipe: RunArgument, plain: Plain = False) -> None:
+def export(folder: RunArgument, plain: Plain = False) -> None:
     """Write a run's model in Hugging Face format, with adapters folded in."""
-    _run(str(_run_folder(recipe)), None, recipe, "export", plain)
+    _run(str(_run_folder(folder)), None, folder, "export", plain)
 
 
 @app.command()
-def check(recipe: RunArgument, overrides: Overrides = None, plain: Plain = False) -> None:
+def check(folder: RunArgument, overrides: Overrides = None, plain: Plain = False) -> None:
     """Measure a run again: checks, gates, report. Overrides change them: checks.text_match.limit=500"""
-    _run(str(_run_folder(recipe)), overrides, recipe, "report", plain)
+    _run(str(_run_folder(folder)), overrides, folder, "report", plain)
 
 
 @app.command()
 def plan(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Show what a run would do and cost, and the first encoded examples, before any training."""
+    _early_errors(recipe, overrides)
     from ..plan.plan import plan as make
     from ..plan.show import show
 

@@ -66,6 +66,12 @@ def recipe_path(source: str | Path) -> Path:
     """
     path = Path(source)
     if path.is_file():
+        if path.suffix in (".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".xz", ".zst"):
+            raise RecipeError(
+                f"{path} is a data file, not a recipe",
+                expected="a YAML file, a run folder, or one of " + ", ".join(embedded_recipes()),
+                remedy=f"give it to a recipe: luthier run RECIPE data.train={path}",
+            )
         return path
     if path.is_dir() and (path / "recipe.yaml").is_file():
         return path / "recipe.yaml"

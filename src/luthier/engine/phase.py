@@ -272,6 +272,7 @@ def fit_head(setting: Setting, splits: Splits) -> Loaded:
     loaded = open_model(setting, 0)
     if not loaded.fresh:
         return loaded
+    setting.log("note", text="the base of a task that needs a head: the body stays frozen, a head is trained")
     head: Adaptation = build("adaptations", "head")  # type: ignore[assignment]
     plain = phase.model_copy(
         update={"name": "base", "adaptation": head, "optimizer": build("optimizers", "adamw"), "penalties": ()}

@@ -225,3 +225,11 @@ def test_watching_without_validation_is_a_problem_where_it_was_asked_for(key: st
     assert places({key: 3}, 0.1) == []
     assert places({key: None}, None) == []
     assert places({}, None) == []
+
+
+def test_data_in_the_place_of_a_recipe_is_told_apart(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a"}\n', encoding="utf-8")
+    with pytest.raises(RecipeError, match="is a data file, not a recipe") as caught:
+        load_recipe(rows)
+    assert f"data.train={rows}" in str(caught.value)
