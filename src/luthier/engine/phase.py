@@ -63,8 +63,13 @@ def _before(recipe: Recipe, number: int) -> tuple[str | None, int | None]:
     return (recipe.model, None) if number == 0 else (None, number - 1)
 
 
-def open_model(setting: Setting, number: int, *, dtype: torch.dtype | None = None, dropout: bool = False) -> Loaded:
-    """The model before phase `number` (from 0): its source, with the results of the phases before it folded in."""
+def open_model(
+    setting: Setting, number: int, *, dtype: torch.dtype | None = None, dropout: float | None = None
+) -> Loaded:
+    """The model before phase `number` (from 0): its source, with the results of the phases before it folded in.
+
+    dropout: sets every dropout of the model; None keeps its own.
+    """
     phase = setting.recipe.phases[number]
     source, earlier = _before(setting.recipe, number)
     if earlier is not None:
@@ -86,7 +91,7 @@ def open_model(setting: Setting, number: int, *, dtype: torch.dtype | None = Non
         problem=("multi_label_classification" if several else "single_label_classification") if facts else None,
         dtype=dtype or setting.compute.dtype,
         device=setting.compute.device,
-        dropout=phase.dropout if dropout else None,
+        dropout=dropout,
         seed=setting.seed,
     )
     if loaded.carried is not None:
@@ -115,7 +120,7 @@ def _with_tokens(loaded: Loaded, tokens: Sequence[str]) -> Loaded:
 
 
 def adapted(
-    setting: Setting, number: int, *, dtype: torch.dtype | None = None, trained: bool, dropout: bool = False
+    setting: Setting, number: int, *, dtype: torch.dtype | None = None, trained: bool, dropout: float | None = None
 ) -> Loaded:
     """The model of phase `number` with its adaptation applied; `trained`: with the phase's result loaded."""
     loaded = open_model(setting, number, dtype=dtype, dropout=dropout)
@@ -193,7 +198,7 @@ def _reasons(encoding: Encoding) -> str:
 def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
     """Trains phase `number` (from 0) and writes its result folder and figures; resumes from its checkpoints."""
     phase = setting.recipe.phases[number]
-    loaded = adapted(setting, number, trained=False, dropout=True)
+    loaded = adapted(setting, number, trained=False, dropout=phase.dropout)
     if number == 0:
         setting.folder.update_manifest(model=loaded.description)
         if setting.recipe.new_tokens:
@@ -269,7 +274,8 @@ def _record(
 def fit_head(setting: Setting, splits: Splits) -> Loaded:
     """The base of a task that needs a head: the first phase with the body frozen and only the head trained."""
     phase = setting.recipe.phases[0]
-    loaded = open_model(setting, 0)
+    # Without dropout a frozen body gives the same features at every step: what is fitted is a linear model on them.
+    loaded = open_model(setting, 0, dropout=0.0)
     if not loaded.fresh:
         return loaded
     setting.log("note", text="the base of a task that needs a head: the body stays frozen, a head is trained")

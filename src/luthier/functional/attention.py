@@ -21,6 +21,8 @@ __all__ = ["packed_attention"]
 
 _BLOCK = 256
 """Queries of a block. Longer sequences are cut, so that causal attention skips most of what it cannot see."""
+_SCORES = 2**18
+"""Scores of a head that one product may hold: many short sequences go together, long ones alone."""
 
 
 def packed_attention(
@@ -70,43 +72,69 @@ class _Rule:
 
 @dataclass(frozen=True)
 class _Bunch:
-    """Sequences of one length, computed together. `index` [B * length] gathers them; None for a single one."""
+    """Sequences of about one length, computed together as B rows of `length`.
+
+    at [B * length]: the token at each place, a sequence's last one again where it is shorter; None for one sequence.
+    real [B, length] bool: a place holds a token of its own; None where all do.
+    """
 
     first: int
     count: int
     length: int
-    index: Tensor | None
+    at: Tensor | None
+    real: Tensor | None
 
     def take(self, x: Tensor) -> Tensor:
         """[T, H, D] -> [B, length, H, D]."""
-        if self.index is None:
+        if self.at is None:
             return x[self.first : self.first + self.length].unsqueeze(0)
-        return x.index_select(0, self.index).view(self.count, self.length, *x.shape[1:])
+        return x.index_select(0, self.at).view(self.count, self.length, *x.shape[1:])
+
+    def take_gradient(self, x: Tensor) -> Tensor:
+        """As `take`, but zero where no token is, so that such a place teaches nothing."""
+        found = self.take(x)
+        return found if self.real is None else found * self.real[:, :, None, None]
 
     def put(self, target: Tensor, x: Tensor) -> None:
         """[B, length, H, D] -> their places in [T, H, D]."""
-        if self.index is None:
+        if self.at is None:
             target[self.first : self.first + self.length].copy_(x[0])
+        elif self.real is None:
+            target.index_copy_(0, self.at, x.reshape(-1, *target.shape[1:]))
         else:
-            target.index_copy_(0, self.index, x.reshape(-1, *target.shape[1:]))
+            flat = self.real.flatten().nonzero()[:, 0]
+            target.index_copy_(0, self.at[flat], x.reshape(-1, *target.shape[1:])[flat])
+
+
+def _room(length: int) -> int:
+    """The length that a short sequence is computed at: few different ones make few products."""
+    step = 8 if length <= 64 else 16
+    return -(-length // step) * step if length < _BLOCK // 2 else length
 
 
 def _bunches(bounds: list[int], device: torch.device) -> Iterator[_Bunch]:
     """The pack's sequences by length: many short ones cost one product, not one each."""
-    by_length: dict[int, list[int]] = {}
+    by_length: dict[int, list[tuple[int, int]]] = {}
     for first, end in pairwise(bounds):
-        by_length.setdefault(end - first, []).append(first)
-    for length, firsts in by_length.items():
-        if length == 0:
-            continue
+        if end > first:
+            by_length.setdefault(_room(end - first), []).append((first, end - first))
+    for room, found in by_length.items():
         # Long sequences gain nothing from company, and their score matrices would all be alive at once.
-        together = max(1, _BLOCK // length) * 4 if length < _BLOCK else 1
-        for at in range(0, len(firsts), together):
-            chosen = firsts[at : at + together]
-            index = None
-            if len(chosen) > 1:
-                index = (torch.tensor(chosen)[:, None] + torch.arange(length)).flatten().to(device)
-            yield _Bunch(chosen[0], len(chosen), length, index)
+        together = max(1, _SCORES // room**2) if room < _BLOCK else 1
+        for low in range(0, len(found), together):
+            yield _bunch(found[low : low + together], room, device)
+
+
+def _bunch(sequences: list[tuple[int, int]], room: int, device: torch.device) -> _Bunch:
+    """The bunch of (first token, length) pairs, none longer than `room`."""
+    if len(sequences) == 1:
+        first, length = sequences[0]
+        return _Bunch(first, 1, length, None, None)
+    firsts, lengths = torch.tensor(sequences).unbind(1)
+    places = torch.arange(room)
+    at = (firsts[:, None] + torch.minimum(places, lengths[:, None] - 1)).flatten()
+    real = None if bool((lengths == room).all()) else (places < lengths[:, None]).to(device)
+    return _Bunch(sequences[0][0], len(sequences), room, at.to(device), real)
 
 
 def _blocks(length: int, rule: _Rule) -> Iterator[tuple[int, int, int, int]]:
@@ -118,16 +146,22 @@ def _blocks(length: int, rule: _Rule) -> Iterator[tuple[int, int, int, int]]:
         yield low, high, left, min(right, high) if rule.causal else right
 
 
-def _hidden(block: tuple[int, int, int, int], rule: _Rule, device: torch.device) -> Tensor | None:
-    """[queries, keys] bool, True where a query must not see a key; None where all are seen."""
+def _hidden(block: tuple[int, int, int, int], bunch: _Bunch, rule: _Rule, device: torch.device) -> Tensor | None:
+    """[queries, keys] bool, True where a query must not see a key, or [B, 1, 1, queries, keys]; None: all are seen."""
     low, high, left, right = block
     reach = rule.window
-    if not rule.causal and (reach is None or max(high - left, right - low) <= reach):
-        return None
-    distance = torch.arange(low, high, device=device)[:, None] - torch.arange(left, right, device=device)
-    if reach is None:
-        return distance < 0
-    return (distance < 0) | (distance >= reach) if rule.causal else distance.abs() >= reach
+    hidden = None
+    if rule.causal or (reach is not None and max(high - left, right - low) > reach):
+        distance = torch.arange(low, high, device=device)[:, None] - torch.arange(left, right, device=device)
+        if reach is None:
+            hidden = distance < 0
+        else:
+            hidden = (distance < 0) | (distance >= reach) if rule.causal else distance.abs() >= reach
+    if rule.causal or bunch.real is None:
+        return hidden  # What only fills a row comes after its tokens: no causal query sees it.
+    # A place without a token still sees itself: a softmax over nothing would give NaN.
+    filling = bunch.real[:, low:high, None] & ~bunch.real[:, None, left:right]
+    return (filling if hidden is None else filling | hidden)[:, None, None]
 
 
 def _fold(x: Tensor, heads: int) -> Tensor:
@@ -156,7 +190,10 @@ def _probabilities(
         bent = torch.tanh_(scores.div_(rule.softcap))
         scores = bent * rule.softcap
     if hidden is not None:
-        scores.view(rows, group, count, -1).masked_fill_(hidden, float("-inf"))
+        split = scores.view(rows, group, count, -1)
+        if hidden.dim() > 2:
+            split = split.view(len(hidden), -1, group, count, split.shape[-1])
+        split.masked_fill_(hidden, float("-inf"))
     if sinks is None:
         # On reduced precision the kernel computes in float32 and rounds the result.
         return torch.softmax(scores, dim=-1), bent
@@ -189,7 +226,9 @@ class _PackedAttention(torch.autograd.Function):
             parts = []
             for block in _blocks(bunch.length, rule):
                 low, high, left, right = block
-                p, _ = _probabilities(q[:, :, low:high], k[:, left:right], _hidden(block, rule, device), sinks, rule)
+                p, _ = _probabilities(
+                    q[:, :, low:high], k[:, left:right], _hidden(block, bunch, rule, device), sinks, rule
+                )
                 if rule.dropout > 0:
                     kept.append(torch.rand(p.shape, device=device) >= rule.dropout)
                     p = p.mul_(kept[-1]).div_(1 - rule.dropout)
@@ -211,8 +250,8 @@ class _PackedAttention(torch.autograd.Function):
             None if sinks is None else torch.zeros_like(sinks, dtype=torch.promote_types(sinks.dtype, torch.float32))
         )
         for bunch in _bunches(ctx.bounds, ctx.device):
-            q, k, v, do, o = (_fold(bunch.take(x), key.shape[1]) for x in (query, key, value, gradients[0], output))
-            k, v = k[:, 0], v[:, 0]
+            q, k, v, o = (_fold(bunch.take(x), key.shape[1]) for x in (query, key, value, output))
+            k, v, do = k[:, 0], v[:, 0], _fold(bunch.take_gradient(gradients[0]), key.shape[1])
             blocks = list(_blocks(bunch.length, rule))
             # The sums over blocks are kept in float32; a single block needs none.
             wide = torch.promote_types(k.dtype, torch.float32) if len(blocks) > 1 else k.dtype
@@ -221,7 +260,7 @@ class _PackedAttention(torch.autograd.Function):
                 low, high, left, right = block
                 mask = next(kept) if rule.dropout > 0 else None
                 parts = (q[:, :, low:high], k[:, left:right], v[:, left:right], do[:, :, low:high], o[:, :, low:high])
-                found = _block_backward(parts, mask, _hidden(block, rule, ctx.device), sinks, rule)
+                found = _block_backward(parts, mask, _hidden(block, bunch, rule, ctx.device), sinks, rule)
                 dq[:, :, low:high] = found[0]
                 dk[:, left:right] += found[1]
                 dv[:, left:right] += found[2]

@@ -182,7 +182,7 @@ class _Planning:
         setting, phase = self.setting, self.recipe.phases[number]
         splits = self.prepared.splits if phase.data is None else prepare(phase.data, setting.seed).splits
         phases.survey(setting, number, splits["train"])
-        loaded = phases.adapted(setting, number, trained=False, dropout=True)
+        loaded = phases.adapted(setting, number, trained=False, dropout=phase.dropout)
         encoding = phases.encoding_of(setting, number, loaded)
         rows = {name: encode_all(phase.objective, examples, encoding) for name, examples in splits.items() if examples}
         if number == 0:
