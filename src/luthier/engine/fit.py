@@ -21,6 +21,7 @@ from ..core.recipe import Phase
 from ..data.stream import Stream, micro_batches
 from ..functional.packing import pack
 from .checkpoint import Checkpoint, Checkpoints
+from .device import release_memory
 from .identity import identity_of
 from .meter import Meter, peak_memory_gb
 from .optimize import Stepper
@@ -287,6 +288,8 @@ class _Fitting:
             "seconds": self.meter.seconds,
         }
         folder = self.checkpoints.write(step, Checkpoint(self.stepper.weights(), self.stepper.state(), values))
+        # Packs of ever different sizes leave holes in the allocator's heap, which would only ever grow.
+        release_memory()
         self.job.log("checkpoint", phase=self.job.phase.name, step=step, folder=folder.name)
 
     def _resume(self) -> tuple[int, str]:
