@@ -18,6 +18,7 @@ from pydantic import Field
 
 from ..core.contracts import Adaptation, ParameterGroup
 from ..core.errors import ModelError, Problem
+from ..core.files import write_atomic
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,7 +88,7 @@ class BottleneckAdapters(Adaptation):
 
         write_weights(folder, weights_of(model, _trained(model)), {"adaptation": "bottleneck"})
         text = json.dumps(self._shape(), indent=2, sort_keys=True)
-        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+        write_atomic(folder / CONFIG, text + "\n")
 
     def load(self, model: nn.Module, folder: Path) -> None:
         from ..models.weights import read_weights, weights_of

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..core.errors import MachineError, first_line
-from ..core.files import sha256_of, sync_folder
+from ..core.files import clear_leftovers, folder_aside, remove_tree, sha256_of, writing
+from ..core.run import digest_of
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
@@ -30,19 +28,25 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one phase: the newest `keep`, and `best`."""
+    """The checkpoints of one phase: the newest `keep`, and `best`. `torn` names those that were found damaged,
+    and removed.
+
+    Errors: MachineError where the system refuses to write or to remove; the checkpoints before are still there.
+    """
 
     def __init__(self, folder: Path, keep: int = 1) -> None:
         self.folder, self.keep = folder, keep
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob("*.writing"):
-            shutil.rmtree(left)
+        self.torn: list[str] = []
+        with writing("checkpoint", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            left = [place for place in folder.iterdir() if place.suffix in (".writing", ".before")]
+        clear_leftovers([], [place.with_suffix("") for place in left])
 
     def write(self, step: int, checkpoint: Checkpoint) -> Path:
         """The state after `step` steps. It exists whole or not at all; older ones go only afterwards."""
         target = self._write(f"step-{step:08d}", checkpoint)
         for old in self._steps()[: -self.keep]:
-            shutil.rmtree(old)
+            remove_tree(old)
         return target
 
     def write_best(self, checkpoint: Checkpoint) -> Path:
@@ -55,12 +59,12 @@ class Checkpoints:
 
     def best(self, depends: str) -> Checkpoint | None:
         """The best weights of the fit that `depends` names."""
-        return self._first(["best", "best.before"], depends)
+        return self._first(["best"], depends)
 
     def clear(self) -> None:
         """Removes all of them: another fit begins here."""
-        for folder in (*self._steps(), *self.folder.glob("*.before"), self.folder / "best"):
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in (*self._steps(), self.folder / "best"):
+            remove_tree(folder)
 
     def _first(self, names: list[str], depends: str) -> Checkpoint | None:
         for name in names:
@@ -73,52 +77,30 @@ class Checkpoints:
         return sorted(path for path in self.folder.glob("step-*") if path.suffix == "")
 
     def _write(self, name: str, checkpoint: Checkpoint) -> Path:
-        try:
-            return self._written(name, checkpoint)
-        except (OSError, SafetensorError) as error:
-            raise MachineError(
-                f"the checkpoint cannot be written: {first_line(error)}",
-                where=str(self.folder / name),
-                expected="room on the disk and the right to write",
-                remedy="free some space; the same command goes on from the checkpoint before",
-            ) from error
-
-    def _written(self, name: str, checkpoint: Checkpoint) -> Path:
-        aside, target = self.folder / f"{name}.writing", self.folder / name
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        files = {"weights.safetensors": checkpoint.weights, "optimizer.safetensors": checkpoint.optimizer}
-        for file, tensors in files.items():
-            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, aside / file)
-        digests = {file: sha256_of(aside / file) for file in files}
-        values = {"values": checkpoint.values, "digests": digests}
-        (aside / "checkpoint.json").write_text(json.dumps(values, sort_keys=True), encoding="utf-8")
-        for file in [*files, "checkpoint.json"]:
-            with (aside / file).open("rb+") as handle:
-                os.fsync(handle.fileno())
-        sync_folder(aside)
-        if target.exists():
-            # A folder cannot be replaced in one rename: the old one waits beside until the new one is in place.
-            before = self.folder / f"{name}.before"
-            shutil.rmtree(before, ignore_errors=True)
-            target.rename(before)
-            aside.rename(target)
-            sync_folder(self.folder)
-            shutil.rmtree(before)
-        else:
-            aside.rename(target)
-            sync_folder(self.folder)
+        target = self.folder / name
+        with folder_aside(target, "checkpoint") as aside:
+            files = {"weights.safetensors": checkpoint.weights, "optimizer.safetensors": checkpoint.optimizer}
+            for file, tensors in files.items():
+                save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, aside / file)
+            digests = {file: sha256_of(aside / file) for file in files} | {"values": digest_of(checkpoint.values)}
+            record = {"values": checkpoint.values, "digests": digests}
+            (aside / "checkpoint.json").write_text(json.dumps(record, sort_keys=True), encoding="utf-8")
         return target
 
     def _read(self, folder: Path) -> Checkpoint | None:
+        if not folder.exists():
+            return None
         try:
             record: Mapping[str, Any] = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
-            if any(sha256_of(folder / file) != digest for file, digest in record["digests"].items()):
-                return None
+            digests = {file: sha256_of(folder / file) for file in ("weights.safetensors", "optimizer.safetensors")}
+            if digests | {"values": digest_of(record["values"])} != record["digests"]:
+                raise ValueError("the files are not those that were written")
             return Checkpoint(
                 load_file(folder / "weights.safetensors"),
                 load_file(folder / "optimizer.safetensors"),
                 dict(record["values"]),
             )
-        except (OSError, ValueError, KeyError, SafetensorError):
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+            self.torn.append(folder.name)
+            remove_tree(folder)  # it would be counted among the newest
             return None

@@ -295,7 +295,18 @@ class _Fitting:
     def _resume(self) -> tuple[int, str]:
         if self.checkpoints is None:
             return 0, ""
-        found = self.checkpoints.newest(self.depends)
+        found, best = self.checkpoints.newest(self.depends), self.checkpoints.best(self.depends)
+        if found is not None and found.values["watcher"]["best_step"] >= 0 and self.job.phase.watch.keep_best:
+            # Without the weights of the best step so far, the result could only be another one.
+            found = found if best is not None else None
+            self.best_weights = best.weights if best is not None else None
+        for name in self.checkpoints.torn:
+            where = f"training goes on after step {found.values['step']}" if found else "training begins anew"
+            self.job.log(
+                "warning",
+                phase=self.job.phase.name,
+                text=f"the checkpoint {name} is damaged and was removed; {where}",
+            )
         if found is None:
             # Checkpoints of other data, weights or settings would only be taken for newer ones than ours.
             self.checkpoints.clear()
@@ -314,13 +325,9 @@ class _Fitting:
         """Puts the best weights into the model; whether there were any."""
         if not (self.validation and self.job.phase.watch.keep_best):
             return False
-        weights = self.best_weights
-        if weights is None and self.checkpoints:
-            best = self.checkpoints.best(self.depends)
-            weights = best.weights if best is not None else None
-        if weights is None:
+        if self.best_weights is None:
             return False
-        self.stepper.load_weights(weights)
+        self.stepper.load_weights(self.best_weights)
         return True
 
     def _validation_batches(self) -> list[Batch]:

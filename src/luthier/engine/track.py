@@ -7,21 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import MissingExtra
+from ..core.files import writing
 
 __all__ = ["TensorBoard"]
 
 
 class TensorBoard:
-    """Writes step and validation events as scalars, by phase. Errors: MissingExtra where tensorboard is absent."""
+    """Writes step and validation events as scalars, by phase. Errors: MissingExtra where tensorboard is absent;
+    MachineError where the folder cannot be written."""
 
     def __init__(self, folder: Path) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingExtra.of("tensorboard", "the tracker tensorboard") from error
-        self._writer: Any = SummaryWriter(str(folder))
+        self._folder = folder
+        with writing("tracker's log", folder):
+            self._writer: Any = SummaryWriter(str(folder))
 
     def __call__(self, record: Mapping[str, Any]) -> None:
+        with writing("tracker's log", self._folder):
+            self._add(record)
+
+    def _add(self, record: Mapping[str, Any]) -> None:
         kind, phase, step = record["event"], record.get("phase", ""), record.get("step")
         if kind == "step":
             for name in ("loss", "lr", "grad_norm", "tokens_per_s", "memory_gb"):
@@ -31,4 +39,5 @@ class TensorBoard:
 
     def close(self) -> None:
         """Writes what is still held back."""
-        self._writer.close()
+        with writing("tracker's log", self._folder):
+            self._writer.close()

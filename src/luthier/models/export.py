@@ -6,15 +6,14 @@ The folder is written aside, synced and renamed: what lies under its name is who
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..core.errors import MachineError, ModelError
+from ..core.errors import ModelError
+from ..core.files import folder_aside
 from .load import Loaded, Task, load_model, quiet
 from .tokens import stop_tokens
 
@@ -41,28 +40,8 @@ def save_model(
             expected="a plain transformers model",
             remedy="merge the adaptation first",
         )
-    aside, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
-    try:
-        for leftover in (aside, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        aside.mkdir(parents=True)
-        with quiet():
-            _write(model, tokenizer, aside, generation, dtype)
-        for file in aside.iterdir():
-            _sync(file)
-        _sync(aside)
-        if folder.exists():
-            folder.rename(old)
-        aside.rename(folder)
-        _sync(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise MachineError(
-            f"the model cannot be written: {error}",
-            where=str(folder),
-            expected="room on the disk and the right to write",
-            remedy="free some space or name another folder",
-        ) from error
+    with folder_aside(folder, "model") as aside, quiet():
+        _write(model, tokenizer, aside, generation, dtype)
     return sorted(file for file in folder.iterdir() if file.is_file())
 
 
@@ -125,13 +104,3 @@ def _cast(model: Any, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
         if value.is_floating_point():
             weights[name] = done.setdefault((value.data_ptr(), tuple(value.shape)), value.to(dtype))
     return weights
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return  # Windows does not open folders
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ModelError, Problem
+from ..core.files import file_aside
 
 __all__ = ["check_keys", "read_tensors", "read_weights", "weights_of", "write_tensors", "write_weights"]
 
@@ -46,11 +47,15 @@ def read_weights(folder: Path, into: Mapping[str, Tensor]) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """A safetensors file with its keys sorted; the folder is made where it is absent."""
+    """A safetensors file with its keys sorted, whole or not at all; the folder is made where it is absent.
+
+    Errors: MachineError where the system refuses.
+    """
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}, path, metadata=metadata)
+    plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    with file_aside(path) as aside:
+        save_file(plain, aside, metadata=metadata)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -42,7 +42,7 @@ def test_a_full_disk_is_told_and_leaves_the_one_before(tmp_path: Path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(MachineError, match="No space left") as caught:
+    with pytest.raises(MachineError, match="the disk is full") as caught:
         kept.write(2, state(2))
     assert "free some space" in str(caught.value)
     found = Checkpoints(tmp_path).newest("a fit")
@@ -59,7 +59,7 @@ def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "checkpoint.json"])
-@pytest.mark.parametrize("harm", ["cut", "absent", "flipped"])
+@pytest.mark.parametrize("harm", ["cut", "absent", "flipped", "empty"])
 def test_a_torn_one_is_passed_over_for_the_one_before(tmp_path: Path, file: str, harm: str) -> None:
     kept = Checkpoints(tmp_path, keep=2)
     kept.write(1, state(1))
@@ -68,14 +68,19 @@ def test_a_torn_one_is_passed_over_for_the_one_before(tmp_path: Path, file: str,
     content = bytearray(torn.read_bytes())
     if harm == "absent":
         torn.unlink()
+    elif harm == "empty":
+        torn.write_bytes(b"{}")
     elif harm == "cut":
         torn.write_bytes(content[: len(content) // 2])
     else:
-        content[-1 if file != "checkpoint.json" else content.index(b'"digests"') + 40] ^= 1
+        # A changed digit of a plain value is still JSON.
+        content[-1 if file != "checkpoint.json" else content.index(b'"step": 2') + 8] ^= 1
         torn.write_bytes(content)
-    found = Checkpoints(tmp_path, keep=2).newest("a fit")
+    reading = Checkpoints(tmp_path, keep=2)
+    found = reading.newest("a fit")
     assert found is not None
     assert found.values["step"] == 1
+    assert reading.torn == ["step-00000002"]
     kept.write(2, state(2))
     again = kept.newest("a fit")
     assert again is not None
@@ -92,18 +97,22 @@ def test_another_fits_checkpoints_are_not_taken(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_the_best_before_is_there_while_the_new_one_is_put_in_place(tmp_path: Path) -> None:
-    """A process killed between the two renames leaves best.before and best.writing."""
+def test_the_one_before_comes_back_where_its_successor_was_not_put_in_place(tmp_path: Path) -> None:
+    """A process killed between the two renames leaves NAME.before and NAME.writing."""
     kept = Checkpoints(tmp_path)
+    kept.write(6, state(6))
     kept.write_best(state(3))
     kept.write_best(state(6))
-    assert names(tmp_path) == ["best"]
-    (tmp_path / "best").rename(tmp_path / "best.before")
-    (tmp_path / "best.writing").mkdir()
-    found = Checkpoints(tmp_path).best("a fit")
-    assert found is not None
-    assert found.values["step"] == 6
-    assert names(tmp_path) == ["best.before"]
+    assert names(tmp_path) == ["best", "step-00000006"]
+    for name in ("best", "step-00000006"):
+        (tmp_path / name).rename(tmp_path / f"{name}.before")
+        (tmp_path / f"{name}.writing").mkdir()
+    again = Checkpoints(tmp_path)
+    for found in (again.best("a fit"), again.newest("a fit")):
+        assert found is not None
+        assert found.values["step"] == 6
+    assert names(tmp_path) == ["best", "step-00000006"]
+    assert again.torn == []
 
 
 def test_what_was_being_written_aside_is_cleared_away(tmp_path: Path) -> None:

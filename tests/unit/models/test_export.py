@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny import CHATML_MARKED, make_bert, make_llama, make_tokenizer
 
+from luthier.core import files
 from luthier.core.errors import MachineError, ModelError
-from luthier.models import export
 from luthier.models.export import reload, save_model
 
 IDS = torch.tensor([[5, 17, 200, 31, 8, 90]])
@@ -78,8 +78,8 @@ def test_a_stop_while_writing_leaves_the_old_folder(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(export, "_sync", torn)
-        with pytest.raises(MachineError, match="No space left"):
+        patch.setattr(files, "_sync", torn)
+        with pytest.raises(MachineError, match="the disk is full"):
             save_model(make_llama(seed=1), make_tokenizer(), folder)
     assert (folder / "model.safetensors").read_bytes() == before
     save_model(make_llama(seed=1), make_tokenizer(), folder)
