@@ -13,15 +13,18 @@
     └── Interrupted                  exit 130 stopped, resumable with the same command
 
 An error carries `Problem`s. Each says what was found, where, what was expected and the remedy; the command
-line prints them without a traceback. Programming mistakes are assertions or Python's own exceptions.
+line prints them without a traceback, and core/redact.py takes credentials out of their words. Programming mistakes are
+assertions or Python's own exceptions.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
+
+from .redact import redact
 
 __all__ = [
     "BrokenComponent",
@@ -54,6 +57,10 @@ class Problem:
         """The same problem, placed at `where` unless it already has a place."""
         return self if self.where else replace(self, where=where)
 
+    def redacted(self) -> Problem:
+        """The same problem without credentials in its words."""
+        return replace(self, **{name: redact(text) for name, text in asdict(self).items() if text is not None})
+
     def __str__(self) -> str:
         lines = [f"{self.where}: {self.found}" if self.where else self.found]
         if self.expected:
@@ -78,7 +85,8 @@ class LuthierError(Exception):
     ) -> None:
         if isinstance(found, str):
             found = Problem(found, where, expected, remedy)
-        self.problems: Sequence[Problem] = (found,) if isinstance(found, Problem) else tuple(found)
+        problems = (found,) if isinstance(found, Problem) else tuple(found)
+        self.problems: Sequence[Problem] = tuple(problem.redacted() for problem in problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

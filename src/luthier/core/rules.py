@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .component import find, names
 from .contracts import Objective
 from .errors import Problem, nearest
 from .evidence import Check
 from .gates import parse
+from .redact import holds_secret
 
 if TYPE_CHECKING:
     from .recipe import Phase, Recipe
@@ -21,8 +22,9 @@ __all__ = ["recipe_problems"]
 
 
 def recipe_problems(recipe: Recipe) -> list[Problem]:
-    """All problems of a validated recipe: phases, combinations, gates, files."""
+    """All problems of a validated recipe: phases, combinations, gates, files, credentials."""
     found: list[Problem] = []
+    found.extend(_secrets(recipe.plain(), ""))
     found.extend(_whole(recipe))
     found.extend(_new_tokens(recipe))
     found.extend(_phases(recipe))
@@ -31,6 +33,25 @@ def recipe_problems(recipe: Recipe) -> list[Problem]:
     for place, component, phase in recipe.components():
         found.extend(problem.at(place) for problem in component.problems(recipe, phase))
     return found
+
+
+def _secrets(value: Any, place: str) -> Iterator[Problem]:
+    """Credentials in a recipe: it is stored, printed and passed on, and nothing in it needs one."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _secrets(key, place)
+            yield from _secrets(item, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _secrets(item, f"{place}.{index}")
+    elif isinstance(value, str) and holds_secret(value):
+        yield Problem(
+            "a credential stands in the recipe, which is stored and passed on as it is",
+            place,
+            "a path, a hub id, or other text without a token or password",
+            "take it out, and make it invalid if it was shared; for the hub run `hf auth login` or set HF_TOKEN; "
+            "what lies behind another login is fetched first and given as a file",
+        )
 
 
 def _whole(recipe: Recipe) -> Iterator[Problem]:
