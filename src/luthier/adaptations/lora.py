@@ -4,8 +4,8 @@
 
 Source: Hu et al. 2022 (arXiv:2106.09685, section 4.1); rank-stabilized: Kalajdzievski 2023 (arXiv:2312.03732). The
 usual rate, 2e-4, is that of QLoRA (Dettmers et al. 2023, arXiv:2305.14314, table 9). Adapters are float32 over a base
-of any dtype. Errors: ModelError for targets or layers that the model does not have, a tied output layer, and files that
-do not fit.
+of any dtype; their products are computed in the base's. Errors: ModelError for targets or layers that the model does
+not have, a tied output layer, and files that do not fit.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pydantic import Field
 
 from ..core.contracts import Adaptation, ParameterGroup
 from ..core.errors import ModelError, Problem, nearest
+from ..core.files import write_atomic
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,6 +67,7 @@ class Lora(Adaptation):
     def apply(self, model: nn.Module) -> nn.Module:
         from peft import LoraConfig, get_peft_model
 
+        from ..models.fused import fuse_lora
         from ..models.groups import classification_head
 
         if hasattr(model, "peft_config"):
@@ -91,7 +93,7 @@ class Lora(Adaptation):
             # PEFT asks for an attribute that transformers renamed; a user can do nothing about it.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
             adapted: nn.Module = get_peft_model(model, config)
-        return adapted
+        return fuse_lora(adapted)
 
     def groups(self, model: nn.Module) -> list[ParameterGroup]:
         from ..models.groups import parameter_groups
@@ -114,7 +116,7 @@ class Lora(Adaptation):
         if config["modules_to_save"] is not None:
             config["modules_to_save"] = set(config["modules_to_save"])  # PEFT adds names of its own, twice
         plain = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
-        (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_atomic(folder / CONFIG, json.dumps(plain, indent=2, sort_keys=True) + "\n")
 
     def load(self, model: nn.Module, folder: Path) -> None:
         from peft import get_peft_model_state_dict, set_peft_model_state_dict

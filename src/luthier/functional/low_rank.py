@@ -1,10 +1,78 @@
-"""Norms of low-rank matrices from their factors, without ever forming the product."""
+"""Low-rank changes of linear layers: the layer with its change as one operation, and norms from the factors.
+
+Source: Hu et al. 2022 (arXiv:2106.09685, section 4.1).
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
-__all__ = ["squared_norm_of_change"]
+__all__ = ["low_rank_linear", "squared_norm_of_change"]
+
+
+def low_rank_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float, dropout: float = 0.0
+) -> Tensor:
+    """x W^T + bias + scale * drop(x) A^T B^T, with W and the bias frozen.
+
+    x [..., in], weight [out, in], bias [out], down A [r, in], up B [out, r]; gives [..., out] in x's dtype. Products
+    are in x's dtype (accumulated by the kernels in float32); gradients of A and B come in the dtype of A and B.
+    dropout: on the change's input, scaled by 1 / (1 - dropout); the caller passes 0 outside training. Once
+    differentiable.
+    """
+    result: Tensor = _LowRankLinear.apply(x, weight, bias, down, up, scale, dropout)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _LowRankLinear(torch.autograd.Function):
+    """Keeps the input and its r-wide image: no gradient of what is frozen, no copy of the input in another dtype."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        down: Tensor,
+        up: Tensor,
+        scale: float,
+        dropout: float,
+    ) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        narrow, wide = down.to(x.dtype), (up * scale).to(x.dtype)
+        kept = torch.rand(flat.shape, device=x.device) >= dropout if dropout > 0 else None
+        fed = flat if kept is None else (flat * kept).div_(1 - dropout)
+        image = fed @ narrow.t()
+        output = flat @ weight.t() if bias is None else torch.addmm(bias, flat, weight.t())
+        output.addmm_(image, wide.t())
+        ctx.save_for_backward(fed, image, weight, narrow, wide, *([] if kept is None else [kept]))
+        ctx.scale, ctx.dropout, ctx.dtypes = scale, dropout, (down.dtype, up.dtype)
+        return output.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        fed, image, weight, narrow, wide, *rest = ctx.saved_tensors
+        given = gradients[0]
+        flat = given.reshape(-1, given.shape[-1])
+        inner = flat @ wide  # d image
+        d_x = None
+        if ctx.needs_input_grad[0]:
+            d_x = flat @ weight
+            if rest:
+                d_x += (inner @ narrow).mul_(rest[0]).div_(1 - ctx.dropout)
+            else:
+                d_x.addmm_(inner, narrow)
+            d_x = d_x.view(*given.shape[:-1], -1)
+        # Two narrow factors are cheapest with the long one last; B's gradient is then turned over.
+        d_down = (inner.t() @ fed).to(ctx.dtypes[0]) if ctx.needs_input_grad[3] else None
+        d_up = None
+        if ctx.needs_input_grad[4]:
+            d_up = (image.t() @ flat).t().to(ctx.dtypes[1], memory_format=torch.contiguous_format).mul_(ctx.scale)
+        return d_x, None, None, d_down, d_up, None, None
 
 
 def squared_norm_of_change(up: Tensor, down: Tensor, up_before: Tensor, down_before: Tensor) -> Tensor:
