@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -164,13 +164,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "show"):
             error.show()
             sys.exit(2)
-        raise
+        import traceback
+
+        from ..core.redact import redact
+
+        # What other libraries raise may hold signed addresses and tokens.
+        typer.echo(redact(traceback.format_exc()), err=True, nl=False)
+        sys.exit(1)
 
 
 def _run(recipe: str, overrides: Sequence[str] | None, out: Path | None, until: str, plain: bool) -> None:
     from .progress import Console
 
-    _early_errors(recipe, overrides)
+    def folder(value: Mapping[str, Any]) -> Path:
+        return out or Path("runs") / str(value.get("name"))
+
+    _early_errors(recipe, overrides, folder)
     with Console(plain=plain) as console:
         from ..pipeline import run as running
 
@@ -182,11 +191,13 @@ def _run(recipe: str, overrides: Sequence[str] | None, out: Path | None, until: 
         done.require_gates()
 
 
-def _early_errors(recipe: str, overrides: Sequence[str] | None) -> None:
+def _early_errors(
+    recipe: str, overrides: Sequence[str] | None, resumed: Callable[[Mapping[str, Any]], Path] | None = None
+) -> None:
     """Everything that is wrong with the recipe and what it names is said before torch is loaded."""
     from ..plan.before import checked
 
-    checked(recipe, overrides or ())
+    checked(recipe, overrides or (), resumed=resumed)
 
 
 def _folder_of(recipe: str, out: Path | None) -> Path | None:

@@ -8,15 +8,20 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from .errors import MachineError
-from .files import sha256_of, write_atomic
+from .errors import MachineError, first_line
+from .files import clear_leftovers, sha256_of, write_atomic, writing
+from .redact import redacted
 
-__all__ = ["EventLog", "RunFolder", "digest_of", "read_events"]
+__all__ = ["EventLog", "RunFolder", "digest_of", "read_events", "recorded_files"]
 
 Listener = Callable[[Mapping[str, Any]], None]
+
+_OWN_PLACES = frozenset({"stages", "outputs"})
+"""What of the manifest names files that are looked for again: never redacted, since they would not be found."""
 
 
 def digest_of(value: Any) -> str:
@@ -26,20 +31,22 @@ def digest_of(value: Any) -> str:
 
 
 class EventLog:
-    """Appends events as lines of JSON, where there is a path, and hands each to listeners (console, trackers)."""
+    """Appends events as lines of JSON, where there is a path, and hands each to listeners (console, trackers).
+
+    Errors: MachineError where the file cannot be written; what was logged before stays readable.
+    """
 
     def __init__(self, path: Path | None, listeners: tuple[Listener, ...] = ()) -> None:
-        self._file: IO[str] | None = None
+        self._path, self._file = path, None if path is None else _opened(path)
         self.listeners = listeners
-        if path is not None:
-            _end_torn_line(path)
-            self._file = path.open("a", encoding="utf-8")
 
     def __call__(self, event: str, **values: Any) -> None:
-        record = {"time": round(time.time(), 3), "event": event, **values}
-        if self._file is not None:
-            self._file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
-            self._file.flush()
+        record = {"time": round(time.time(), 3), "event": event, **redacted(values)}
+        if self._file is not None and self._path is not None:
+            line = memoryview((json.dumps(record, ensure_ascii=False, default=str) + "\n").encode("utf-8", "replace"))
+            with writing("event log", self._path):
+                while line:
+                    line = line[self._file.write(line) :]
         for listener in self.listeners:
             listener(record)
 
@@ -51,6 +58,13 @@ class EventLog:
             close = getattr(listener, "close", None)
             if close is not None:
                 close()
+
+
+def _opened(path: Path) -> FileIO:
+    """The log, unbuffered: what a full disk refused must not be tried again when the file is closed."""
+    with writing("event log", path):
+        _end_torn_line(path)
+        return FileIO(path, "a")
 
 
 def _end_torn_line(path: Path) -> None:
@@ -115,38 +129,74 @@ class RunFolder:
         """The folder of one repetition."""
         return self.path / "seeds" / f"seed-{seed}"
 
+    def recover(self) -> None:
+        """Takes away half-written files of killed runs, and puts back a model that waited for its successor.
+
+        Only under the folder's lock. Errors: MachineError where the system refuses.
+        """
+        for path in (self.path, *self.path.glob("seeds/seed-*")):
+            places = (path, path / "data", path / "scores", path / "model", *(path / "phases").rglob("*"))
+            clear_leftovers(
+                [place for place in places if place.is_dir()],
+                [path / "model", *(path / "phases" / phase.name / "merged" for phase in path.glob("phases/*"))],
+            )
+
     def manifest(self) -> dict[str, Any]:
-        """The manifest as far as it was written; empty for a new run."""
+        """The manifest as far as it was written; empty for a new run. Errors: MachineError where it is damaged."""
         if not self.manifest_path.exists():
             return {}
-        value: dict[str, Any] = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+        try:
+            value = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise _damaged(self.manifest_path, first_line(error)) from error
+        if not isinstance(value, dict):
+            raise _damaged(self.manifest_path, "it holds no mapping")
         return value
 
     def update_manifest(self, **values: Any) -> None:
         """Sets top-level keys, merging mappings one level deep; written aside and renamed."""
         manifest = self.manifest()
         for key, value in values.items():
-            if isinstance(value, Mapping) and isinstance(manifest.get(key), dict):
-                manifest[key] = {**manifest[key], **value}
-            else:
-                manifest[key] = value
+            known = manifest.get(key)
+            values[key] = {**known, **value} if isinstance(value, Mapping) and isinstance(known, dict) else value
+        self.replace_in_manifest(**values)
+
+    def replace_in_manifest(self, **values: Any) -> None:
+        """Sets top-level keys whole: what a mapping held before is gone."""
+        shown = {key: value if key in _OWN_PLACES else redacted(value) for key, value in values.items()}
+        manifest = self.manifest() | shown
         write_atomic(self.manifest_path, json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n")
+
+    def done(self, stage: str) -> dict[str, Any]:
+        """What the manifest says of a finished stage; empty where it was not finished."""
+        record: dict[str, Any] = self.manifest().get("stages", {}).get(stage) or {}
+        return record
 
     def finished(self, stage: str, key: str) -> bool:
         """Whether the stage was finished for exactly what `key` digests, and what it wrote is still there."""
-        done = self.manifest().get("stages", {}).get(stage)
+        done = self.done(stage)
         return bool(done) and done["key"] == key and all((self.path / output).exists() for output in done["outputs"])
 
     @contextmanager
-    def stage(self, stage: str, key: str, log: EventLog, outputs: tuple[Path, ...]) -> Iterator[None]:
-        """Marks a stage finished when its body ends without an error, with the files that must stay there."""
+    def stage(
+        self, stage: str, key: str, log: EventLog, outputs: tuple[Path, ...], files: Mapping[str, str] | None = None
+    ) -> Iterator[None]:
+        """Marks a stage finished when its body ends without an error, with the files that must stay there.
+
+        files: digests of the outside files that `key` depends on. From the start on the stage is not finished any
+        more: what it leaves half done must never pass for what an earlier recipe left there whole.
+        """
         started = time.monotonic()
+        stages = self.manifest().get("stages", {})
+        if stage in stages:
+            self.replace_in_manifest(stages={name: done for name, done in stages.items() if name != stage})
         log("stage", stage=stage, state="started")
         yield
         seconds = round(time.monotonic() - started, 2)
-        files = [file for output in outputs for file in (sorted(output.rglob("*")) if output.is_dir() else [output])]
-        places = [str(file.relative_to(self.path)) for file in files if file.is_file()]
-        self.update_manifest(stages={stage: {"key": key, "seconds": seconds, "outputs": places}})
+        found = [file for output in outputs for file in (sorted(output.rglob("*")) if output.is_dir() else [output])]
+        places = [str(file.relative_to(self.path)) for file in found if file.is_file()]
+        record = {"key": key, "seconds": seconds, "outputs": places} | ({"files": dict(files)} if files else {})
+        self.update_manifest(stages={stage: record})
         log("stage", stage=stage, state="done", seconds=seconds)
 
     def digests(self) -> dict[str, str]:
@@ -156,3 +206,23 @@ class RunFolder:
             chosen.extend(sorted(folder.rglob("*")) if folder.exists() else [])
         chosen.extend(sorted(self.path.glob("phases/*/result/**/*")))
         return {str(file.relative_to(self.path)): sha256_of(file) for file in chosen if file.is_file()}
+
+
+def _damaged(path: Path, why: str) -> MachineError:
+    return MachineError(
+        f"the manifest is damaged: {why}",
+        where=str(path),
+        expected="JSON as a run writes it",
+        remedy="put back a copy, or move it away: the same command then does the stages again",
+    )
+
+
+def recorded_files(path: Path) -> dict[str, str]:
+    """SHA-256 by path of the outside files that the finished stages of a run depended on; empty where there is no run.
+
+    They are not needed again as long as nothing else changes.
+    """
+    folders = [path, *path.glob("seeds/seed-*")]
+    manifests = [RunFolder(folder).manifest() for folder in folders if (folder / "manifest.json").is_file()]
+    stages = [stage for manifest in manifests for stage in manifest.get("stages", {}).values()]
+    return {name: digest for stage in stages for name, digest in stage.get("files", {}).items()}

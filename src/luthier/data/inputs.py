@@ -1,27 +1,54 @@
-"""What a run's data files are right now, by digest, so that a changed file is noticed and prepared anew."""
+"""What a run's outside files are right now, by digest: a changed one is noticed, a vanished one counts as it was."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.embedded import PREFIX, embedded_data
 from ..core.files import sha256_of
 from ..core.recipe import Data
 
-__all__ = ["input_digests"]
+__all__ = ["Inputs", "recorded_under"]
 
 
-def input_digests(data: Data) -> dict[str, str]:
-    """SHA-256 of every file that the sources name, by path; a hub id, or what is absent, stands for itself."""
-    found: dict[str, str] = {}
-    for split in ("train", "validation", "test"):
-        for source in data.sources(split):
-            path = Path(source.path)
-            if source.path.startswith(PREFIX):
-                found[source.path] = sha256_of(embedded_data(source.path))
-            elif path.is_dir():
-                files = sorted(file for file in path.rglob("*") if file.is_file())
-                found |= {str(file): sha256_of(file) for file in files}
-            else:
-                found[source.path] = sha256_of(path) if path.is_file() else source.path
-    return found
+@dataclass
+class Inputs:
+    """The digests of what was asked for, by path; `gone` names what is not there any more and is `known` from before.
+
+    known: digests by path, as a finished stage recorded them.
+    """
+
+    known: Mapping[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
+
+    def of(self, path: str) -> dict[str, str]:
+        """SHA-256 of a file, of each file in a folder, or of embedded data; empty for what is none of these."""
+        place = Path(path)
+        if path.startswith(PREFIX):
+            found = {path: sha256_of(embedded_data(path))}
+        elif place.is_dir():
+            found = {str(file): sha256_of(file) for file in sorted(place.rglob("*")) if file.is_file()}
+        elif place.is_file():
+            found = {str(place): sha256_of(place)}
+        else:
+            found = recorded_under(path, self.known)
+            self.gone.extend([path] if found else [])
+        self.digests |= found
+        return found
+
+    def of_data(self, data: Data) -> dict[str, str]:
+        """The digests of every source; a hub id, or what was never there, stands for itself."""
+        found: dict[str, str] = {}
+        for split in ("train", "validation", "test"):
+            for source in data.sources(split):
+                found |= self.of(source.path) or {source.path: source.path}
+        return found
+
+
+def recorded_under(path: str, known: Mapping[str, str]) -> dict[str, str]:
+    """What was recorded of a file, or of the files in a folder."""
+    place = str(Path(path))
+    return {name: digest for name, digest in known.items() if name == place or name.startswith(f"{place}/")}

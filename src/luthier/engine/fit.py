@@ -21,7 +21,7 @@ from ..core.recipe import Phase
 from ..data.stream import Stream, micro_batches
 from ..functional.packing import pack
 from .checkpoint import Checkpoint, Checkpoints
-from .device import release_memory
+from .device import out_of_memory, release_memory
 from .identity import identity_of
 from .meter import Meter, peak_memory_gb
 from .optimize import Stepper
@@ -257,7 +257,7 @@ class _Fitting:
 
     def _shrink(self, error: BaseException, where: str, lengths: Sequence[int]) -> None:
         """Halves the micro-batch if memory ran out. Errors: any other error again; MachineError at a single row."""
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise error
         longest = max(lengths)
         if self.micro_tokens <= longest:
@@ -349,15 +349,6 @@ def _seed_of(seed: int, step: int) -> int:
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & mask
     return (value ^ (value >> 31)) >> 1
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    text = str(error)
-    return (
-        isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        or "not enough memory" in text
-        or "can't allocate memory" in text
-    )
 
 
 @contextmanager

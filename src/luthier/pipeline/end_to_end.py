@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import GateFailed, Interrupted, Problem, RecipeError
+from ..core.errors import GateFailed, Interrupted, MachineError, Problem, RecipeError
 from ..core.evidence import Finding
 from ..core.files import write_atomic
 from ..core.gates import Verdict
+from ..core.lock import locked
 from ..core.recipe import Recipe
 from ..core.recipe_file import dump, load_recipe
 from ..core.run import EventLog, RunFolder
@@ -104,18 +105,35 @@ def run(
         raise RecipeError(f"there is no stage '{until}'", expected="one of " + ", ".join(STAGES))
     loaded = load_recipe(recipe, overrides)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / loaded.name)
-    write_atomic(folder.recipe, dump(loaded))
-    with _stoppable() as stop:
-        if len(loaded.seeds) > 1:
-            from .repeat import repeat
-
-            repeat(loaded, folder, until, listeners, lambda single, at: _run_one(single, at, until, listeners, stop))
-            done = Run.of(folder.path)
-        else:
-            done = _run_one(loaded, folder, until, listeners, stop)
+    done = _locked_run(loaded, folder, until, listeners)
     if raise_on_gates:
         done.require_gates()
     return done
+
+
+def _locked_run(
+    recipe: Recipe,
+    folder: RunFolder,
+    until: str,
+    listeners: Sequence[Listener],
+    given: tuple[Path, str] | None = None,
+) -> Run:
+    """The run in its folder, alone in there. given: a file of rows that were handed over, and its content."""
+    with locked(folder.path) as alone, _stoppable() as stop:
+        folder.recover()
+        if not alone:
+            text = "the file system has no locks: see that no other run writes to this folder"
+            for listener in listeners:
+                listener({"event": "warning", "text": text})
+        if given is not None:
+            write_atomic(*given)
+        write_atomic(folder.recipe, dump(recipe))
+        if len(recipe.seeds) == 1:
+            return _run_one(recipe, folder, until, listeners, stop)
+        from .repeat import repeat
+
+        repeat(recipe, folder, until, listeners, lambda single, at: _run_one(single, at, until, listeners, stop))
+        return Run.of(folder.path)
 
 
 def _run_one(
@@ -124,14 +142,14 @@ def _run_one(
     """One run with one seed: every stage in order, each kept if it was finished for the same inputs."""
     import torch
 
-    from ..engine.device import choose, keep_memory
+    from ..engine.device import choose, keep_memory, out_of_memory
     from ..engine.energy import Energy
     from ..engine.phase import Setting
     from . import stages
 
     started = time.monotonic()
     keep_memory()
-    energy, before = Energy(), folder.manifest().get("stages")
+    energy, before, name = Energy(), folder.manifest().get("stages"), STAGES[0]
     log = EventLog(folder.events, tuple(listeners) + stages.trackers(recipe, folder))
     try:
         if recipe.machine.threads is not None:
@@ -147,6 +165,15 @@ def _run_one(
             if stop() and name != until:
                 raise Interrupted(f"stopped after the stage '{name}'", remedy="the same command goes on from here")
         log("note", text=f"done in {time.monotonic() - started:.0f} s")
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise MachineError(
+            "the memory ran out",
+            where=f"the stage '{name}'",
+            remedy="free some memory, lower machine.micro_tokens or max_length, or take a smaller model; "
+            "the same command goes on from the last checkpoint",
+        ) from error
     finally:
         log.close()
     return Run.of(folder.path)
@@ -186,9 +213,10 @@ def fit(
         "seed": seed,
     }
     recipe = Recipe.of(value)  # before anything is written: the name is part of a path
-    if not isinstance(train, (str, Path)):
-        write_atomic(given, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in train))
-    return run(recipe, out=folder, listeners=listeners)
+    if isinstance(train, (str, Path)):
+        return run(recipe, out=folder, listeners=listeners)
+    rows = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in train)
+    return _locked_run(recipe, RunFolder(folder), "report", listeners, (given, rows))
 
 
 @contextmanager

@@ -3,53 +3,98 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..core.component import describe
+from ..core.embedded import PREFIX
 from ..core.files import sha256_of
 from ..core.recipe import Recipe
 from ..core.run import digest_of
-from ..data.inputs import input_digests
+from ..data.inputs import Inputs
 from ..engine.phase import Setting
 from ..models.load import resolve
 
-__all__ = ["base_key", "check_key", "export_key", "prepare_key", "train_key"]
+__all__ = ["Key", "base_key", "check_key", "export_key", "prepare_key", "train_key"]
 
 
-def prepare_key(setting: Setting) -> str:
+@dataclass(frozen=True)
+class Key:
+    """A stage's digest, the outside files that went into it by digest, and which of them are known only from before."""
+
+    digest: str
+    files: Mapping[str, str]
+    gone: tuple[str, ...] = ()
+
+
+def prepare_key(setting: Setting) -> Key:
     """What preparation depends on: the recipe's data, the files' contents, the seed."""
-    recipe = setting.recipe
+    recipe, inputs = setting.recipe, _inputs(setting, "prepare")
     given = [recipe.data, *(phase.data for phase in recipe.phases if phase.data is not None)]
-    return digest_of(
+    return _key(
         {
             "data": [data.model_dump(mode="json") for data in given],
-            "files": [input_digests(data) for data in given],
+            "files": [inputs.of_data(data) for data in given],
             "seed": setting.seed,
             "luthier": __version__,
-        }
+        },
+        inputs,
     )
 
 
-def train_key(setting: Setting, number: int) -> str:
+def train_key(setting: Setting, number: int) -> Key:
     """What phase `number` (from 0) depends on: data, the models it starts from, new tokens, all phases up to it."""
     recipe = setting.recipe
-    return digest_of(
+    inputs = _inputs(setting, f"train {recipe.phases[number].name}")
+    return _key(
         {
-            "data": prepare_key(setting),
+            # Of the rows that were prepared, not of files that may have changed since.
+            "data": setting.folder.done("prepare")["key"],
             "model": _source_digest(recipe.model),
             "from": [_source_digest(source) for source in _other_starts(recipe, number)],
             "phases": [phase.model_dump(mode="json", by_alias=True) for phase in recipe.phases[: number + 1]],
-            "template": _with_contents(recipe.chat_template),
+            "template": _with_contents(recipe.chat_template, inputs),
             # Only where there are any: a recipe that does not use an option keeps its finished stages.
             **({"new_tokens": recipe.new_tokens} if recipe.new_tokens else {}),
             "seed": setting.seed,
             "dtype": str(setting.compute.dtype),
             "device": setting.compute.device.type,
-        }
+        },
+        inputs,
     )
+
+
+def base_key(setting: Setting) -> Key:
+    """What the scores of base depend on; it is measured on rows as the last phase encodes them."""
+    last, inputs = setting.recipe.phases[-1], _inputs(setting, "base")
+    encoding = {"objective": describe(last.objective), "max_length": last.max_length, "overlong": last.overlong}
+    plain = setting.recipe.plain()
+    checking = {"checks": _with_contents(plain.get("checks"), inputs), "decoding": plain.get("decoding")}
+    return _key({"phase": train_key(setting, 0).digest, "encoding": encoding, **checking}, inputs)
+
+
+def export_key(setting: Setting) -> Key:
+    """What the exported model depends on."""
+    last = len(setting.recipe.phases) - 1
+    trained = train_key(setting, last).digest
+    return Key(digest_of({"trained": trained, "export": setting.recipe.export.model_dump()}), {})
+
+
+def check_key(setting: Setting) -> Key:
+    """What the measured scores of the result depend on."""
+    base = base_key(setting)
+    return Key(digest_of({"exported": export_key(setting).digest, "base": base.digest}), base.files, base.gone)
+
+
+def _inputs(setting: Setting, stage: str) -> Inputs:
+    return Inputs(setting.folder.done(stage).get("files", {}))
+
+
+def _key(depends: Mapping[str, Any], inputs: Inputs) -> Key:
+    return Key(digest_of(depends), inputs.digests, tuple(inputs.gone))
 
 
 def _other_starts(recipe: Recipe, number: int) -> list[str]:
@@ -59,39 +104,15 @@ def _other_starts(recipe: Recipe, number: int) -> list[str]:
     return [start for start in starts if start is not None and start not in names]
 
 
-def base_key(setting: Setting) -> str:
-    """What the scores of base depend on; it is measured on rows as the last phase encodes them."""
-    last = setting.recipe.phases[-1]
-    encoding = {"objective": describe(last.objective), "max_length": last.max_length, "overlong": last.overlong}
-    return digest_of({"phase": train_key(setting, 0), "encoding": encoding, **_checking(setting.recipe)})
-
-
-def export_key(setting: Setting) -> str:
-    """What the exported model depends on."""
-    last = len(setting.recipe.phases) - 1
-    return digest_of({"trained": train_key(setting, last), "export": setting.recipe.export.model_dump()})
-
-
-def check_key(setting: Setting) -> str:
-    """What the measured scores of the result depend on."""
-    return digest_of({"exported": export_key(setting), "base": base_key(setting)})
-
-
-def _checking(recipe: Recipe) -> dict[str, Any]:
-    plain = recipe.plain()
-    return {"checks": _with_contents(plain.get("checks")), "decoding": plain.get("decoding")}
-
-
-def _with_contents(value: Any) -> Any:
+def _with_contents(value: Any, inputs: Inputs) -> Any:
     """The value with each text that names a file or folder (forgetting's data, a template) followed by its digests."""
     if isinstance(value, Mapping):
-        return {key: _with_contents(item) for key, item in value.items()}
+        return {key: _with_contents(item, inputs) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_with_contents(item) for item in value]
-    if isinstance(value, str) and 0 < len(value) < 1024 and "\n" not in value and Path(value).exists():
-        path = Path(value)
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        return [value, [[str(file), sha256_of(file)] for file in files]]
+        return [_with_contents(item, inputs) for item in value]
+    if isinstance(value, str) and 0 < len(value) < 1024 and "\n" not in value:
+        found = [] if value.startswith(PREFIX) else [list(item) for item in inputs.of(value).items()]
+        return [value, found] if found else value
     return value
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..core.errors import DataError, Problem
 from ..core.files import write_atomic
 from ..core.gates import Gate, judge, parse
 from ..core.recipe import Recipe
@@ -44,6 +45,7 @@ def repeat(
             chosen = RunFolder(folder.seed(recipe.seeds[0])).manifest()["machine"]["dtype"]
             below.update_manifest(machine={"dtype": chosen})
         runs[seed] = one(single, below)
+    _refuse_other_data(recipe, folder)
     if until in ("check", "report"):
         found = spread({seed: done.findings for seed, done in runs.items()})
         verdicts = [judge(gate, found) for gate in map(parse, recipe.gates) if isinstance(gate, Gate)]
@@ -61,3 +63,22 @@ def repeat(
         folder.update_manifest(name=recipe.name, seeds=list(recipe.seeds), **shared)
     if until == "report":
         stages.finish(folder)
+
+
+def _refuse_other_data(recipe: Recipe, folder: RunFolder) -> None:
+    """A spread over seeds is one only where all saw the same files."""
+    seen = {seed: RunFolder(folder.seed(seed)).done("prepare").get("files", {}) for seed in recipe.seeds}
+    first = seen[recipe.seeds[0]]
+    changed = sorted({path for files in seen.values() for path in first if files.get(path) != first[path]})
+    if changed:
+        raise DataError(
+            [
+                Problem(
+                    "the file changed between one seed's run and another's",
+                    path,
+                    "one content for all seeds",
+                    "give the same command again: the seeds that saw the old one are run again",
+                )
+                for path in changed
+            ]
+        )

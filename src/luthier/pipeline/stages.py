@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import __version__
+from ..core.errors import DataError, Problem
 from ..core.evidence import CheckContext, Finding, Scores
 from ..core.example import Example
-from ..core.files import write_atomic
+from ..core.files import remove_tree, write_atomic
 from ..core.gates import Gate, judge, parse
 from ..core.recipe import Recipe, Source
 from ..core.run import RunFolder
@@ -31,6 +31,7 @@ from ..evaluate.findings import adjust, findings
 from ..evaluate.scores import read_scores, write_scores
 from ..models.carried import carried_in, write_carried
 from . import keys, subjects
+from .kept import changes, kept
 from .subjects import splits_of
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _forget_phases(setting: Setting) -> None:
     """Takes phases out of the manifest that an earlier recipe in this folder had and this one has not."""
     names = {phase.name for phase in setting.recipe.phases}
     manifest = setting.folder.manifest()
-    kept = {
+    stay = {
         "training": {name: figures for name, figures in manifest.get("training", {}).items() if name in names},
         "stages": {
             stage: done
@@ -79,10 +80,9 @@ def _forget_phases(setting: Setting) -> None:
             if not stage.startswith("train ") or stage.removeprefix("train ") in names
         },
     }
-    for key, value in kept.items():
-        if value != manifest.get(key, {}):
-            setting.folder.update_manifest(**{key: None})  # mappings are merged: what is to go must go whole
-            setting.folder.update_manifest(**{key: value})
+    changed = {key: value for key, value in stay.items() if value != manifest.get(key, {})}
+    if changed:
+        setting.folder.replace_in_manifest(**changed)
 
 
 # ---- prepare ---------------------------------------------------------------------------------------------------------
@@ -91,34 +91,53 @@ def _forget_phases(setting: Setting) -> None:
 def prepare(setting: Setting) -> None:
     """Reads, splits and cleans the recipe's data, and that of phases that bring their own."""
     folder = setting.folder
-    own = {
+    own: dict[int | None, Path] = {
         number: setting.phase_folder(number) / "data"
         for number, phase in enumerate(setting.recipe.phases)
         if phase.data is not None
     }
-    with _kept(setting, "prepare", keys.prepare_key(setting), (folder.data, *own.values())) as todo:
+    key = keys.prepare_key(setting)
+    with kept(setting, "prepare", key, (folder.data, *own.values())) as todo:
         if todo:
-            folder.update_manifest(inputs=None)  # those of an earlier recipe in this folder are none of this one's
-            _prepare_into(setting, None, folder.data)
-            for number, target in own.items():
-                _prepare_into(setting, number, target)
+            # What an earlier recipe in this folder read is none of this one's inputs.
+            folder.replace_in_manifest(inputs={})
+            for number, target in {None: folder.data, **own}.items():
+                _prepare_into(setting, number, target, key.files)
     for number in range(len(setting.recipe.phases)):
         phases.survey(setting, number, splits_of(setting, number)["train"])
 
 
-def _prepare_into(setting: Setting, number: int | None, target: Path) -> None:
+def _prepare_into(setting: Setting, number: int | None, target: Path, seen: Mapping[str, str]) -> None:
     recipe = setting.recipe
     data = recipe.data if number is None else recipe.data_of(recipe.phases[number])
     prepared = preparing.prepare(data, setting.seed)
+    _refuse_moving([file.path for file in prepared.files if seen.get(str(Path(file.path)), file.sha256) != file.sha256])
     preparing.save(prepared, target)
     inputs = {file.path: {"sha256": file.sha256, "bytes": file.bytes, "rows": file.rows} for file in prepared.files}
     setting.folder.update_manifest(inputs=inputs)
     if prepared.bad:
         first = prepared.bad[0]
+        kind = first.reason.partition(": ")[0]  # its details may quote the row, and the log holds no rows
         setting.log(
             "warning",
             text=f"{len(prepared.bad)} rows could not be read and were set aside, "
-            f"the first at {first.file}:{first.row} ({first.reason})",
+            f"the first at {first.file}:{first.row} ({kind})",
+        )
+
+
+def _refuse_moving(paths: Sequence[str]) -> None:
+    """Rows of a file that is being written belong to no version of it that could be recorded."""
+    if paths:
+        raise DataError(
+            [
+                Problem(
+                    "the file changed while it was read",
+                    path,
+                    "a file that nobody writes to",
+                    "give the same command again when it is complete",
+                )
+                for path in paths
+            ]
         )
 
 
@@ -129,7 +148,7 @@ def base(setting: Setting) -> None:
     """Measures the model before the first phase, on the same items that the tuned one will see."""
     checks = [check for check in setting.recipe.checks if "base" in check.subjects]
     if checks:
-        with _kept(setting, "base", keys.base_key(setting), (setting.folder.scores,)) as todo:
+        with kept(setting, "base", keys.base_key(setting), (setting.folder.scores,)) as todo:
             if todo:
                 _measure(setting, "base")
 
@@ -137,9 +156,9 @@ def base(setting: Setting) -> None:
 def train(setting: Setting) -> None:
     """Trains every phase in order."""
     for number, phase in enumerate(setting.recipe.phases):
-        with _kept(setting, f"train {phase.name}", keys.train_key(setting, number), (setting.result(number),)) as todo:
+        with kept(setting, f"train {phase.name}", keys.train_key(setting, number), (setting.result(number),)) as todo:
             if todo:
-                shutil.rmtree(setting.phase_folder(number) / "merged", ignore_errors=True)
+                remove_tree(setting.phase_folder(number) / "merged")
                 phases.train_phase(setting, number, splits_of(setting, number))
 
 
@@ -150,12 +169,11 @@ def export(setting: Setting) -> None:
 
     last = len(setting.recipe.phases) - 1
     adaptation = setting.recipe.phases[last].adaptation
-    with _kept(setting, "export", keys.export_key(setting), (setting.folder.model,)) as todo:
+    with kept(setting, "export", keys.export_key(setting), (setting.folder.model,)) as todo:
         if not todo:
             return
         loaded = phases.adapted(setting, last, dtype=torch.float32, trained=True)
         dtype = _saved_dtype(setting, loaded.folder)
-        shutil.rmtree(setting.folder.model, ignore_errors=True)
         try:
             model = adaptation.merge(loaded.model)
         except ModelError as error:
@@ -188,11 +206,25 @@ def _saved_dtype(setting: Setting, source: Path) -> torch.dtype:
 def check(setting: Setting) -> None:
     """Measures the result, pairs it with the base, and judges the gates."""
     if setting.recipe.checks:
-        with _kept(setting, "check", keys.check_key(setting), (setting.folder.scores,)) as todo:
+        _refuse_other_base(setting)
+        with kept(setting, "check", keys.check_key(setting), (setting.folder.scores,)) as todo:
             if todo:
                 for subject in _there(setting)[1:]:
                     _measure(setting, subject)
     _evidence(setting)
+
+
+def _refuse_other_base(setting: Setting) -> None:
+    """Base and tuned are measured on the same items: files that changed between the two would be mixed."""
+    if any("base" in check.subjects for check in setting.recipe.checks):
+        key = keys.base_key(setting)
+        if key.digest != setting.folder.done("base")["key"]:
+            changed = changes(setting.folder.done("base").get("files", {}), key.files)
+            raise DataError(
+                "what base was measured on changed before the result could be: " + ("; ".join(changed) or "the model"),
+                expected="files that stay as they are while they are measured on",
+                remedy="give the same command again: base is measured again, and training is kept",
+            )
 
 
 def _there(setting: Setting) -> tuple[str, ...]:
@@ -301,31 +333,7 @@ def finish(folder: RunFolder) -> None:
     write_report(folder.path)
     if folder.model.exists():
         write_atomic(folder.model / "README.md", folder.card.read_text(encoding="utf-8"))
-    folder.update_manifest(outputs=None)
-    folder.update_manifest(outputs=folder.digests())
-
-
-# ---- what all of them need -------------------------------------------------------------------------------------------
-
-
-class _kept:  # noqa: N801 - used as a context manager, like a function
-    """Enters with True when the stage must be done, with False when it was finished for the same key."""
-
-    def __init__(self, setting: Setting, stage: str, key: str, outputs: tuple[Path, ...]) -> None:
-        self.setting, self.stage, self.key, self.outputs = setting, stage, key, outputs
-        self.inner: Any = None
-
-    def __enter__(self) -> bool:
-        if self.setting.folder.finished(self.stage, self.key):
-            self.setting.log("stage", stage=self.stage, state="kept")
-            return False
-        self.inner = self.setting.folder.stage(self.stage, self.key, self.setting.log, self.outputs)
-        self.inner.__enter__()
-        return True
-
-    def __exit__(self, *problem: Any) -> None:
-        if self.inner is not None:
-            self.inner.__exit__(*problem)
+    folder.replace_in_manifest(outputs=folder.digests())
 
 
 # ---- small facts -----------------------------------------------------------------------------------------------------

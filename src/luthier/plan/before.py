@@ -6,7 +6,7 @@ Works on the recipe's plain values, so that an absent file is told together with
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,32 +14,48 @@ from typing import Any
 from ..core.errors import LuthierError, MissingExtra, Problem
 from ..core.recipe import Recipe
 from ..core.recipe_file import load_recipe
+from ..core.run import recorded_files
+from ..data.inputs import recorded_under
 from ..data.read import path_problems
 from ..models.source import CONFIG, check_source, read_json, resolve
 
 __all__ = ["checked", "outside_problems"]
 
 
-def checked(recipe: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe with its overrides. Errors: RecipeError with every problem of it and of what it names outside."""
-    return load_recipe(recipe, overrides, outside_problems)
+def checked(
+    recipe: str | Path | Mapping[str, Any] | Recipe,
+    overrides: Sequence[str] = (),
+    *,
+    resumed: Callable[[Mapping[str, Any]], Path] | None = None,
+) -> Recipe:
+    """The recipe with its overrides. Errors: RecipeError with every problem of it and of what it names outside.
+
+    resumed: the run folder for the recipe's plain values; data that finished stages there depended on may be gone.
+    """
+
+    def problems(value: Mapping[str, Any]) -> Sequence[Problem]:
+        return outside_problems(value, recorded_files(resumed(value)) if resumed else {})
+
+    return load_recipe(recipe, overrides, problems)
 
 
-def outside_problems(value: Mapping[str, Any]) -> list[Problem]:
+def outside_problems(value: Mapping[str, Any], recorded: Mapping[str, str] | None = None) -> list[Problem]:
     """Absent data, models that cannot be opened, limits above the model's own, packages that are not installed.
 
     value: a recipe's plain values, which may be wrong themselves; what is not as it should be is passed over.
+    recorded: files by digest that need not be there.
     """
+    known = recorded or {}
     phases = [phase for phase in _list(value.get("phases")) if isinstance(phase, Mapping)]
     found = list(_model(value.get("model"), phases))
     found.extend(_starts(phases))
-    found.extend(_data(value.get("data"), "data"))
+    found.extend(_data(value.get("data"), "data", known))
     for number, phase in enumerate(phases):
-        found.extend(_data(phase.get("data"), f"phases.{number}.data"))
+        found.extend(_data(phase.get("data"), f"phases.{number}.data", known))
     for number, check in enumerate(_list(value.get("checks"))):
         for name, parameters in check.items() if isinstance(check, Mapping) else ():
             if isinstance(parameters, Mapping) and isinstance(parameters.get("on"), str):
-                found.extend(_at(f"checks.{number}.{name}.on", path_problems(parameters["on"])))
+                found.extend(_at(f"checks.{number}.{name}.on", _path(parameters["on"], known)))
     if "tensorboard" in _list(value.get("trackers")) and importlib.util.find_spec("tensorboard") is None:
         found.extend(_at("trackers", MissingExtra.of("tensorboard", "the tracker tensorboard").problems))
     return found
@@ -81,14 +97,18 @@ def _starts(phases: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
             yield from _at(f"phases.{number}.from", check_source(start))
 
 
-def _data(data: Any, place: str) -> Iterator[Problem]:
+def _path(path: str, known: Mapping[str, str]) -> Sequence[Problem]:
+    return () if recorded_under(path, known) else path_problems(path)
+
+
+def _data(data: Any, place: str, known: Mapping[str, str]) -> Iterator[Problem]:
     if not isinstance(data, Mapping):
         return
     for split in ("train", "validation", "test"):
         for source in _list(data.get(split)):
             path = source.get("path") if isinstance(source, Mapping) else source
             if isinstance(path, str):
-                yield from _at(f"{place}.{split}", path_problems(path))
+                yield from _at(f"{place}.{split}", _path(path, known))
 
 
 def _at(place: str, problems: Sequence[Problem]) -> Iterator[Problem]:
