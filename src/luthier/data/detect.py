@@ -10,7 +10,7 @@ from ..core.component import find, names, summary
 from ..core.contracts import Format
 from ..core.errors import DataError
 
-__all__ = ["FormatFact", "detect"]
+__all__ = ["FormatFact", "detect", "few"]
 
 _LOOKED_AT = 20
 
@@ -55,12 +55,34 @@ def detect(records: Sequence[Mapping[str, Any]], where: str) -> tuple[Format, st
 
 def _read_keys(component: Format, record: Mapping[str, Any]) -> list[str]:
     """The keys that matter to the format: without one of them the record is not recognized, or reads differently."""
-    whole = _reading(component, record)
+    watched = _Watched(record)
+    whole = _reading(component, watched)
     return [
         key
         for key in record
-        if _reading(component, {other: value for other, value in record.items() if other != key}) != whole
+        if key in watched.asked
+        and _reading(component, {other: value for other, value in record.items() if other != key}) != whole
     ]
+
+
+class _Watched(dict[str, Any]):
+    """A record that remembers which keys it was asked for: only these can matter, of a million columns a few."""
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        super().__init__(record)
+        self.asked: set[Any] = set()
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: Any) -> Any:
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.asked.add(key)
+        return super().__contains__(key)
 
 
 def _reading(component: Format, record: Mapping[str, Any]) -> Any:
@@ -72,8 +94,14 @@ def _reading(component: Format, record: Mapping[str, Any]) -> Any:
         return str(error)
 
 
+def few(names: Sequence[str], most: int = 20) -> str:
+    """The first names in one line, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(name[:80] for name in names[:most]) + more
+
+
 def _unrecognized(records: Sequence[Mapping[str, Any]], where: str) -> DataError:
-    keys = ", ".join(dict.fromkeys(str(key) for record in records for key in record))
+    keys = few(list(dict.fromkeys(str(key) for record in records for key in record)))
     expected = "; ".join(f"{name}: {summary('formats', name)}" for name in names("formats"))
     return DataError(
         f"no format fits the records; their keys are {keys or '(none)'}",

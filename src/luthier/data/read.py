@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,9 +21,11 @@ from ..core.embedded import PREFIX, embedded_data
 from ..core.errors import DataError, LuthierError, MissingExtra, Problem, nearest
 from ..core.example import Example, Origin
 from ..core.recipe import Source
-from .detect import FormatFact, detect
+from .detect import FormatFact, detect, few
 from .hub import hub_records, looks_like_hub
-from .records import BadRow, Record, data_suffix, records
+from .records import data_suffix, records
+from .row import BadRow, Record
+from .unpack import refuse_beyond_memory
 
 __all__ = ["BadRow", "FileFact", "FormatFact", "Read", "path_problems", "read", "refuse"]
 
@@ -88,15 +91,11 @@ def read(
             _examples(result, source, file, rows, tuple(columns), optional)
             if left == 0:
                 break
+    _set_doubles_aside(result)
+    if not result.examples:
+        raise _nothing_left(result.bad, ", ".join(source.path for source in sources))
     if bad_rows == "stop":
         refuse(result.bad)
-    _refuse_doubles(result.examples)
-    if not result.examples:
-        raise DataError(
-            f"not one of the {len(result.bad)} rows could be read" if result.bad else "there is no row",
-            where=", ".join(source.path for source in sources),
-            expected=f"the first reason is: {result.bad[0].reason}" if result.bad else None,
-        )
     return result
 
 
@@ -111,30 +110,63 @@ def refuse(bad: Sequence[BadRow]) -> None:
     """Errors: DataError that counts the rows and shows the first five, where there are any."""
     if not bad:
         return
-    more = len(bad) - _SHOWN
-    lines = [str(row) for row in bad[:_SHOWN]] + ([f"and {more} more"] if more > 0 else [])
+    remedies = dict.fromkeys(row.remedy for row in bad[:_SHOWN] if row.remedy)
     raise DataError(
-        f"{len(bad)} {'row' if len(bad) == 1 else 'rows'} cannot be read:\n  " + "\n  ".join(lines),
-        remedy="mend the rows, or set them aside and go on with bad_rows: quarantine (the ledger keeps them)",
+        f"{len(bad)} {'row' if len(bad) == 1 else 'rows'} cannot be read:{_listed(bad)}",
+        remedy="; ".join([*remedies, "mend the rows"][:3])
+        + ", or set them aside and go on with bad_rows: quarantine (the ledger keeps them)",
     )
 
 
-def _refuse_doubles(examples: Sequence[Example]) -> None:
-    seen: dict[str, Example] = {}
-    problems: list[Problem] = []
-    for example in examples:
-        first = seen.setdefault(example.id, example)
-        if first is not example:
-            problems.append(
-                Problem(
-                    f"the id '{example.id}' comes twice: at {first.origin} and at {example.origin}",
-                    expected="an id of its own for each row",
-                    remedy="name another column, columns: {id: COLUMN}, or have rows numbered, columns: {id: ''}",
+def _listed(bad: Sequence[BadRow]) -> str:
+    """The first five rows, each on a line of its own."""
+    more = len(bad) - _SHOWN
+    return "".join(f"\n  {row}" for row in bad[:_SHOWN]) + (f"\n  and {more} more" if more > 0 else "")
+
+
+def _nothing_left(bad: Sequence[BadRow], where: str) -> DataError:
+    if not bad:
+        return DataError(
+            "there is no row",
+            where=where,
+            expected="at least one row",
+            remedy="fill the file, or name another; was it written or fetched to its end?",
+        )
+    whole = "the only row cannot" if len(bad) == 1 else f"not one of the {len(bad)} rows can"
+    return DataError(
+        f"{whole} be read:{_listed(bad)}",
+        where=where,
+        expected="rows as the file's name says, or as the format that was told or named",
+        remedy=bad[0].remedy
+        or "mend the rows; if the file is of another kind, give it its usual ending or name its format",
+    )
+
+
+def _set_doubles_aside(result: Read) -> None:
+    """Of rows with one id the first stays; the others become rows that cannot be read."""
+    first: dict[str, Example] = {}
+    doubles: list[BadRow] = []
+    for example in result.examples:
+        kept = first.setdefault(example.id, example)
+        if kept is not example:
+            doubles.append(
+                BadRow(
+                    example.origin.file,
+                    example.origin.row,
+                    f"double id: the id '{example.id}' comes twice: at {kept.origin} and at {example.origin}",
+                    str(example),
+                    "name another column, columns: {id: COLUMN}, or have rows numbered, columns: {id: ''}",
                 )
             )
-    if problems:
-        more = len(problems) - _SHOWN
-        raise DataError(problems[:_SHOWN] + ([Problem(f"and {more} more ids come twice")] if more > 0 else []))
+    if doubles:
+        result.examples = list(first.values())
+        result.bad.extend(doubles)
+        _sort(result)
+
+
+def _sort(result: Read) -> None:
+    places = {fact.path: number for number, fact in reversed(list(enumerate(result.files)))}
+    result.bad.sort(key=lambda bad: (places[bad.file], bad.row))
 
 
 def _files(source: Source) -> Iterator[_File]:
@@ -145,6 +177,8 @@ def _files(source: Source) -> Iterator[_File]:
         yield from _folder(path, source.path)
     elif path.is_file():
         yield _load(path, source.path, _stem(path.name))
+    elif path.exists() or path.is_symlink():
+        raise DataError(_no_file(source.path))
     elif looks_like_hub(source.path):
         rows = hub_records(source.path)
         text = "\n".join(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str) for row in rows).encode()
@@ -160,7 +194,13 @@ def path_problems(path: str) -> Sequence[Problem]:
     try:
         if path.startswith(PREFIX):
             embedded_data(path)
-        elif not Path(path).exists():
+        elif Path(path).is_dir():
+            return _folder_problems(Path(path), path)
+        elif Path(path).is_file():
+            return () if os.access(path, os.R_OK) else (_closed(path),)
+        elif Path(path).exists() or Path(path).is_symlink():
+            return (_no_file(path),)
+        else:
             if not looks_like_hub(path):
                 return (_absent(path),)
             if importlib.util.find_spec("datasets") is None:
@@ -182,19 +222,68 @@ def _absent(shown: str) -> Problem:
     )
 
 
+def _no_file(shown: str) -> Problem:
+    """What is there is neither a file nor a folder."""
+    if Path(shown).exists():
+        found, remedy = "this is a pipe or a device, not a file", "write its content to a file and name that"
+    else:
+        found, remedy = "this link leads nowhere", "name the file itself, or mend the link"
+    return Problem(found, shown, "a file or a folder that can be read more than once", remedy)
+
+
+def _closed(shown: str) -> Problem:
+    return Problem(
+        "there is no right to read it",
+        shown,
+        "a file or folder that the account may read",
+        "chmod u+r, or name a copy of your own",
+    )
+
+
 def _folder(folder: Path, shown: str) -> Iterator[_File]:
-    found = sorted(
-        file.relative_to(folder).as_posix()
-        for file in folder.rglob("*")
-        if file.is_file()
+    problems = _folder_problems(folder, shown)
+    if problems:
+        raise DataError(problems)
+    for relative in _data_files(folder):
+        yield _load(folder / relative, f"{shown.rstrip('/')}/{relative}", _stem(relative))
+
+
+def _folder_problems(folder: Path, shown: str) -> Sequence[Problem]:
+    try:
+        found = _data_files(folder)
+    except OSError as error:
+        return (_closed(str(error.filename or shown)),)
+    if found:
+        return ()
+    return (
+        Problem(
+            "the folder holds no data file",
+            shown,
+            "files that end in .jsonl, .json, .csv, .tsv, .parquet, .txt or .md, also as .gz, .xz or .zst",
+            "name the folder in which they lie; files that begin with a dot, README and LICENSE are passed over",
+        ),
+    )
+
+
+def _data_files(folder: Path) -> list[str]:
+    """The data files below a folder, by their path in it. Errors: OSError for a folder that cannot be looked into."""
+
+    def refuse_to_pass_over(error: OSError) -> None:
+        raise error
+
+    found = [
+        (Path(place) / name).relative_to(folder)
+        for place, _, names in os.walk(folder, onerror=refuse_to_pass_over)
+        for name in names
+    ]
+    return sorted(
+        file.as_posix()
+        for file in found
+        if (folder / file).is_file()
         and data_suffix(file.name)
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and not any(part.startswith(".") for part in file.parts)
         and not file.name.lower().startswith(_NOT_DATA)
     )
-    if not found:
-        raise DataError("the folder holds no data file", where=shown, expected="JSONL, JSON, CSV, TSV, Parquet or text")
-    for relative in found:
-        yield _load(folder / relative, f"{shown.rstrip('/')}/{relative}", _stem(relative))
 
 
 def _stem(name: str) -> str:
@@ -204,12 +293,17 @@ def _stem(name: str) -> str:
 
 def _load(path: Path, shown: str, stem: str) -> _File:
     try:
+        refuse_beyond_memory(path.stat().st_size, shown)
         data = path.read_bytes()
+    except PermissionError as error:
+        raise DataError(_closed(shown)) from error
     except OSError as error:
-        raise DataError(f"the file cannot be opened: {error.strerror}", where=shown) from error
+        raise DataError(
+            f"the file cannot be opened: {error.strerror}", where=shown, remedy="see whether the disk can be read"
+        ) from error
     # An embedded file's kind stands in its own name, not in the one that the recipe uses.
     rows: list[Record | BadRow] = [
-        BadRow(shown, row.row, row.reason, row.text) if isinstance(row, BadRow) else row
+        replace(row, file=shown) if isinstance(row, BadRow) else row
         for row in records(data, path.name if shown.startswith(PREFIX) else shown)
     ]
     return _File(shown, stem, rows, hashlib.sha256(data).hexdigest(), len(data))
@@ -243,11 +337,7 @@ def _examples(
             result.bad.append(BadRow(file.shown, record.row, str(error), raw))
         else:
             result.examples.append(example)
-    result.bad.sort(key=lambda bad: (_place(result.files, bad.file), bad.row))
-
-
-def _place(files: Sequence[FileFact], path: str) -> int:
-    return next(number for number, fact in enumerate(files) if fact.path == path)
+    _sort(result)
 
 
 def _renamed(record: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
@@ -263,13 +353,13 @@ def _refuse_missing(wanted: Sequence[str], known: Sequence[str], where: str, nam
     problems = []
     for column in wanted:
         if column not in known:
-            near = nearest(column, known)
+            near = nearest(column, known[:1000])
             problems.append(
                 Problem(
                     f"no row has the column '{column}' that {named_in} asks for",
                     where,
-                    f"one of {', '.join(known)}",
-                    f"did you mean '{near}'?" if near else None,
+                    f"one of {few(known)}",
+                    f"did you mean '{near}'?" if near else "name a column that is there",
                 )
             )
     if problems:

@@ -255,8 +255,11 @@ def test_columns_rename_and_hide(tmp_path: Path) -> None:
     assert first.parts["messages"] == (Turn("user", "why?"), Turn("assistant", "so"))
     assert (first.id, first.target, second.target) == ("a:1", ("so", "thus"), None)
     with pytest.raises(DataError, match="the id '1' comes twice") as caught:
-        one(path, columns={"instruction": "q", "output": "a"})
+        read([Source(path=str(path), columns={"instruction": "q", "output": "a"})])
     assert f"at {path}:1 and at {path}:2" in str(caught.value)
+    assert "columns: {id: ''}" in str(caught.value)
+    aside = one(path, columns={"instruction": "q", "output": "a"})
+    assert ([e.origin.row for e in aside.examples], [bad.row for bad in aside.bad]) == ([1], [2])
     with pytest.raises(DataError, match="no row has the column 'qq'") as caught:
         one(path, columns={"instruction": "qq", "output": "a"})
     assert "one of id, q, a" in str(caught.value)

@@ -61,6 +61,8 @@ def _system(value: Any) -> Iterator[Turn]:
 
 
 def _history(value: Any) -> Iterator[Turn]:
+    if value is not None and not isinstance(value, (list, tuple)):
+        raise ValueError("wrong type: history is no list of pairs")
     for number, pair in enumerate(value or (), 1):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise ValueError(f"wrong type: item {number} of history is no pair of prompt and answer")

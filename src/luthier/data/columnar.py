@@ -1,0 +1,90 @@
+"""Rows of a Parquet file, batch by batch: what its pages unpack to is limited as for other packed files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import DataError, first_line
+from .row import BadRow, Record
+from .unpack import TIMES, most_bytes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["parquet"]
+
+_BATCH = 1024  # rows
+_CELL = 8  # bytes that even an absent value takes as a Python object
+_UNREADABLE = (UnicodeDecodeError, OverflowError, ValueError)  # text that is no UTF-8, dates beyond the year 9999
+
+
+def parquet(data: bytes, name: str) -> Iterator[Record | BadRow]:
+    """The rows, counted from 1; one whose values cannot be read is told alone.
+
+    Errors: DataError where the file is damaged, names a column twice, or unpacks to more than its size allows.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    row, total, most = 0, 0, most_bytes(len(data))
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        _refuse_doubled(file.schema_arrow.names, name)
+        if _told(file.metadata) > most:
+            raise _too_large(len(data), name)
+        for batch in file.iter_batches(batch_size=_BATCH):
+            total += batch.nbytes + _CELL * batch.num_rows * (1 + batch.num_columns)
+            if total > most:
+                raise _too_large(len(data), name)
+            for value in _values(batch):
+                row += 1
+                yield Record(row, value) if isinstance(value, Mapping) else BadRow(name, row, value, "")
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"the Parquet file is damaged: {first_line(error)}",
+            where=name,
+            expected="a whole Parquet file",
+            remedy="fetch or write the file again",
+        ) from error
+
+
+def _told(metadata: Any) -> int:
+    """The bytes that the file itself says its pages unpack to."""
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    return sum(group.column(at).total_uncompressed_size for group in groups for at in range(group.num_columns))
+
+
+def _values(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any] | str]:
+    """Each row of the batch, or why it cannot be read."""
+    try:
+        yield from batch.to_pylist()
+    except _UNREADABLE:
+        for number in range(batch.num_rows):
+            try:
+                yield batch.slice(number, 1).to_pylist()[0]
+            except UnicodeDecodeError as error:
+                yield f"not valid UTF-8: byte 0x{error.object[error.start]:02X} at place {error.start + 1} of a text"
+            except (OverflowError, ValueError) as error:
+                yield f"not a value: {error}"
+
+
+def _refuse_doubled(columns: list[str], name: str) -> None:
+    doubled = sorted(column for column, count in Counter(columns).items() if count > 1)
+    if doubled:
+        raise DataError(
+            f"columns come twice: {', '.join(doubled[:10])}",
+            where=name,
+            expected="a name of its own for each",
+            remedy="rename or remove one of them and write the file again",
+        )
+
+
+def _too_large(packed: int, name: str) -> DataError:
+    return DataError(
+        f"the Parquet file of {packed:,} bytes unpacks to more than {most_bytes(packed):,} bytes",
+        where=name,
+        expected=f"at most {TIMES} times its size: what packs better than any text is made to fill memory",
+        remedy="where you trust it, write its rows as JSONL and name that file",
+    )
