@@ -92,7 +92,7 @@ class Clean(Step):
 
 def _cleaned(text: str, changes: _Changes, made: dict[str, None]) -> str:
     """The text cleaned until nothing changes (an entity may hide a tag); the kinds of change are added to `made`."""
-    for _ in range(4):
+    while True:  # every change but normalization shortens the text, and normalization has an end
         before = text
         for kind, change in changes:
             changed = change(text)
@@ -154,7 +154,7 @@ def _without_mojibake(text: str) -> str:
 
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)
 _SPEAKS_OF_MARKUP = re.compile(
-    r"<!doctype|<html|<head|<body|<script|<style|<\?|</?\w+[^<>\n]*>\W{0,2}\s*(?:tag|element)"
+    r"<!doctype|<html|<head|<body|<script|<style|<\?|</?\w[^<>\n]*>\W{0,2}\s*(?:tag|element)"
     r"|\b(?:html|css|xml|svg|jsx|react|javascript|php|angular|vue)\b",
     re.IGNORECASE,
 )
@@ -165,9 +165,13 @@ _CODE_LINE = re.compile(
     re.MULTILINE,
 )
 _BREAK = re.compile(r"<br\s*/?>", re.I)
-_INLINE = re.compile(r"<(b|i|u|em|strong|span|font|a|small|sup|sub)(?:\s[^<>]*)?>(.*?)</\1\s*>", re.I | re.DOTALL)
-_BLOCK = re.compile(r"<(p|div|li|ul|ol|h[1-6]|blockquote)(?:\s[^<>]*)?>(.*?)</\1\s*>", re.I | re.DOTALL)
-_ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});")
+_TAG = re.compile(
+    r"<(?P<end>/?)(?P<name>b|i|u|em|strong|span|font|a|small|sup|sub|p|div|li|ul|ol|h[1-6]|blockquote)(?:\s[^<>]*)?>",
+    re.I,
+)
+_BLOCKS = frozenset({"p", "div", "li", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote"})
+# An entity may itself have been escaped, many times over: &amp;amp;lt; is one sign.
+_ENTITY = re.compile(r"&(?:amp;)*((?:[A-Za-z][A-Za-z0-9]{1,31}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});)")
 
 
 def _without_markup(text: str) -> str:
@@ -183,12 +187,31 @@ def _is_about_code(text: str) -> bool:
 
 
 def _prose(text: str) -> str:
-    text = _BREAK.sub("\n", text)
-    for pattern, shape in ((_INLINE, r"\2"), (_BLOCK, "\\2\n")):
-        before = None
-        while before != text:
-            before, text = text, pattern.sub(shape, text)
-    return _ENTITY.sub(lambda match: " " if match[0] == "&nbsp;" else html.unescape(match[0]), text)
+    return _ENTITY.sub(_entity, _without_pairs(_BREAK.sub("\n", text)))
+
+
+def _entity(match: re.Match[str]) -> str:
+    return " " if match[1] == "nbsp;" else html.unescape("&" + match[1])
+
+
+def _without_pairs(text: str) -> str:
+    """The text without tags that come in pairs; a block's end is a line's end. One pass, however they are nested."""
+    open_tags: dict[str, list[re.Match[str]]] = {}
+    gone: dict[int, tuple[int, str]] = {}
+    for tag in _TAG.finditer(text):
+        name = tag["name"].lower()
+        if not tag["end"]:
+            open_tags.setdefault(name, []).append(tag)
+        elif open_tags.get(name):
+            begin = open_tags[name].pop()
+            gone[begin.start()] = (begin.end(), "")
+            gone[tag.start()] = (tag.end(), "\n" if name in _BLOCKS else "")
+    pieces, place = [], 0
+    for start in sorted(gone):
+        end, instead = gone[start]
+        pieces += [text[place:start], instead]
+        place = end
+    return "".join([*pieces, text[place:]])
 
 
 # ---- characters and whitespace ---------------------------------------------------------------------------------------
@@ -198,7 +221,7 @@ _LINE_END = re.compile(r"\r\n?|[\x0b\x0c\x85]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 # Joiners shape Persian, Indic scripts and emoji; between ASCII characters they are remains.
 _ZERO_WIDTH = re.compile(r"[\u200b\u2060\ufeff\u180e]|(?<=[\x21-\x7e])[\u200c\u200d]+(?=[\x21-\x7e])")
-_LINE_SPACE = re.compile(r"[ \t]+$", re.MULTILINE)
+_LINE_SPACE = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)  # tried once a run, not at each of its characters
 
 
 def _without_control(text: str) -> str:
