@@ -104,6 +104,14 @@ def test_infinite_replicates_give_an_infinite_bound():
     assert ours.interval(2.0, np.array([1.0, 2.0, 3.0, math.inf])) == (1.0, math.inf)
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e117, 1e300])
+def test_the_unit_does_not_matter_to_an_interval(scale):
+    """The perplexity of a model that diverged is e to the hundreds; its cubes are no numbers any more."""
+    values = np.random.default_rng(3).exponential(size=(12, 1))
+    plain, scaled = (bootstrap(factor * values, row_mean) for factor in (1.0, scale))
+    assert (scaled.low, scaled.high) == pytest.approx((plain.low * scale, plain.high * scale), rel=1e-12)
+
+
 def test_paired_bootstrap_sees_a_difference_that_unpaired_noise_hides():
     generator = np.random.default_rng(1)
     first = 100 * generator.normal(size=(80, 1))

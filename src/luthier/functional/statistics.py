@@ -221,7 +221,9 @@ def _bca_tails(value: float, replicates: Floats, left_out: Floats, tails: Floats
         return tails
     normal = NormalDist()
     bias = normal.inv_cdf(float(below))
-    away = left_out.mean() - left_out
+    # The acceleration has no unit: dividing by the largest keeps the cubes of a diverged model's figures in range.
+    relative = left_out / (np.abs(left_out).max() or 1.0)
+    away = relative.mean() - relative
     scale = float((away**2).sum()) ** 1.5
     acceleration = float((away**3).sum()) / (6 * scale) if scale > 0 else 0.0
     shifted = [bias + normal.inv_cdf(float(tail)) for tail in tails]
