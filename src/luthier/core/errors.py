@@ -41,6 +41,7 @@ __all__ = [
     "UnknownComponent",
     "first_line",
     "nearest",
+    "shortened",
 ]
 
 
@@ -147,6 +148,11 @@ def first_line(error: BaseException) -> str:
     """A foreign error in one line, for `found`: its type, and the first 300 characters of what it says."""
     text = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text[:300]}"
+
+
+def shortened(name: str) -> str:
+    """A column's or class's name for a message. A table without a header, or the wrong column, makes rows of names."""
+    return name if len(name) <= 40 else f"{name[:32]}… ({len(name)} characters)"
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

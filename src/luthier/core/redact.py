@@ -132,7 +132,7 @@ def _secrets_of(name: str, value: str) -> Iterator[str]:
 
 
 def _is_path(value: str) -> bool:
-    """Whether a value names a place in the file system: SSH_KEY=/home/me/.ssh/id_ed25519 is no secret itself."""
+    """Whether a value names a place in the file system: SSH_KEY=~/.ssh/id_ed25519 is no secret itself."""
     if value.startswith(("~", "./", "../")) or os.path.exists(value):
         return True
     first, _, rest = value.lstrip("/").partition("/")

@@ -23,6 +23,7 @@ import numpy as np
 from ..core.contracts import Bools, Ints
 from ..core.errors import DataError, ModelError
 from ..core.example import Turn
+from ..core.sandbox import limited, refuse_powers, refuse_size
 from .shield import Shield
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class ChatTemplate:
             )
         self.tokenizer = tokenizer
         self.source: str = source
+        self._words = frozenset(re.findall(r"\w+", " ".join((source, *tokenizer.all_special_tokens))))
         self.marked = bool(_MARK.search(source))
         added = {str(token): number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._control = added | dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
@@ -112,8 +114,8 @@ class ChatTemplate:
         except _RewrittenError as change:
             raise ModelError(
                 "the chat template renders a prompt differently once its answer is there: a mask would be wrong",
-                where=f"chat template, after character {change.args[0]} ({change.found!r})",
-                expected=f"{change.expected!r}, as the prompt has it at inference",
+                where=f"chat template, after character {change.args[0]} ({self._shown(change.found)})",
+                expected=f"{self._shown(change.expected)}, as the prompt has it at inference",
                 remedy=_REMEDY,
             ) from None
 
@@ -183,7 +185,7 @@ class ChatTemplate:
         last = self._ends_in_control(text)
         if last is None:
             raise ModelError(
-                f"the chat template ends an answer without a stop token (it ends in {text[-20:]!r})",
+                f"the chat template ends an answer without a stop token (it ends in {self._shown(text[-20:])})",
                 where="chat template",
                 expected="an end token after every answer, the last one too; without it the model never learns to stop",
                 remedy=_REMEDY,
@@ -202,15 +204,17 @@ class ChatTemplate:
         from jinja2 import TemplateError, TemplateSyntaxError
         from transformers.utils.chat_template_utils import render_jinja_template
 
+        refuse_powers(self.source)
         try:
-            texts, spans = render_jinja_template(
-                [messages],
-                tools=tools,
-                chat_template=self.source,
-                return_assistant_tokens_mask=marks,
-                add_generation_prompt=prompt,
-                **self._named,
-            )
+            with limited():
+                texts, spans = render_jinja_template(
+                    [messages],
+                    tools=tools,
+                    chat_template=self.source,
+                    return_assistant_tokens_mask=marks,
+                    add_generation_prompt=prompt,
+                    **self._named,
+                )
         except TemplateSyntaxError as error:
             raise ModelError(
                 f"the chat template cannot be read: {error.message}",
@@ -232,6 +236,7 @@ class ChatTemplate:
                 expected="turns in an order and with roles that the model's template knows",
                 remedy="change the rows, or set chat_template to one that accepts them",
             ) from error
+        refuse_size(texts[0])
         return texts[0], (spans[0] if marks else [])
 
     def _render(self, turns: Sequence[Turn], tools: Tools) -> Rendered:
@@ -287,11 +292,15 @@ class ChatTemplate:
 
     def _unstopped(self, shown: str) -> ModelError:
         return ModelError(
-            f"a learned turn does not end in a stop token (near {shown!r})",
+            f"a learned turn does not end in a stop token (near {self._shown(shown)})",
             where="chat template",
             expected="an end token of the tokenizer right after every answer: " + ", ".join(sorted(self._closing)),
             remedy=_REMEDY,
         )
+
+    def _shown(self, text: str) -> str:
+        """Rendered text for a message: the template's own words, without those that a row brought."""
+        return repr(re.sub(r"\w+", lambda word: word[0] if word[0] in self._words else "…", text))
 
     # ---- tokens ----------------------------------------------------------------------------------------------------
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..core.example import Turn
 
-__all__ = ["ROLES", "conversation", "has_content", "text_of", "tools_text"]
+__all__ = ["ROLES", "conversation", "has_content", "named", "text_of", "tools_text"]
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -77,6 +78,15 @@ def tools_text(value: Any) -> str | None:
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(t, Mapping) for t in value):
         raise ValueError(f"wrong type: tools is {_kind(value)}, not a list of objects")
     return json.dumps(value, ensure_ascii=False)
+
+
+def named(value: Any) -> str:
+    """A name or number for a message, such as a role; of longer text, which may say anything, only its length."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)
+    if isinstance(value, str):
+        return repr(value) if re.fullmatch(r"[\w.:/-]{0,24}", value) else f"text of {len(value)} characters"
+    return _kind(value)
 
 
 def _kind(value: Any) -> str:

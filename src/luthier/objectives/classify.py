@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from ..core.contracts import Batch, Encoder, Models, Objective, Row, Term
-from ..core.errors import DataError, nearest
+from ..core.errors import DataError, nearest, shortened
 from ..core.example import Example
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Classify(Objective):
         if len(classes) < 2:
             raise DataError(
                 f"the training data holds {len(classes)} class{'' if len(classes) == 1 else 'es'}"
-                + (f", '{classes[0]}'" if classes else ""),
+                + (f", '{shortened(classes[0])}'" if classes else ""),
                 expected="at least two classes to tell apart",
                 remedy="check which column holds the label, and whether a step dropped the other classes",
             )
@@ -72,10 +72,10 @@ class Classify(Objective):
             if label not in position:
                 near = nearest(label, classes)
                 raise DataError(
-                    f"the class '{label}' does not occur in the training data",
+                    f"the class '{shortened(label)}' does not occur in the training data",
                     where=str(example.origin),
                     expected=f"one of the {len(classes)} classes of the training data"
-                    + (f", such as '{near}'" if near else ""),
+                    + (f", such as '{shortened(near)}'" if near else ""),
                     remedy="add rows of this class to the training data, or drop it from the others",
                 )
         indices = [position[label] for label in labels]

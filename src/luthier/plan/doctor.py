@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..core.errors import LuthierError
+from ..core.redact import redact
 
 __all__ = ["examine"]
 
@@ -43,7 +44,7 @@ def _tried(part: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
     try:
         return part()
     except Exception as error:  # a broken package may raise anything at import, and the other sections still help
-        return {"cannot be examined": f"{type(error).__name__}: {error}"}
+        return {"cannot be examined": redact(f"{type(error).__name__}: {error}")}
 
 
 def _versions() -> Mapping[str, str]:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from jinja2 import Environment, PackageLoader
 
 from ..core.files import write_atomic
+from ..core.redact import published
 from . import words
 from .changes import flow
 from .comparison import Compared, compare, headline, judgement_words
@@ -41,10 +43,11 @@ def write_card(folder: Path) -> Path:
     """Writes `README.md` into the run folder and returns its path.
 
     The front matter names license, base model, data, task and the tuned model's results (`model-index`); what is not
-    known is left out. Text from data is escaped, so that it cannot become markup.
+    known is left out. Text from data is escaped, so that it cannot become markup. The card goes where the model goes:
+    it holds no rows, no credentials, and of absolute paths only the last part.
     Errors: DataError when the folder is no run folder or a file in it is damaged.
     """
-    record = read_record(folder)
+    record = _published(read_record(folder))
     environment = Environment(  # Markdown, not HTML: every value from outside passes the `md` filter below
         loader=PackageLoader("luthier.report"),
         autoescape=False,
@@ -62,6 +65,18 @@ def write_card(folder: Path) -> Path:
     text = f"---\n{front}---\n\n{body}"
     write_atomic(path, text.encode("utf-8", "replace"))  # data may hold half a surrogate pair
     return path
+
+
+def _published(record: Record) -> Record:
+    """The record without places of this machine, in everything that people or paths wrote."""
+    return replace(
+        record,
+        recipe=published(record.recipe),
+        manifest=published(record.manifest),
+        findings=[replace(finding, note=published(finding.note)) for finding in record.findings],
+        verdicts=[replace(verdict, note=published(verdict.note)) for verdict in record.verdicts],
+        warnings=published(record.warnings),
+    )
 
 
 def _plain(value: Any) -> str:

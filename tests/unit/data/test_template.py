@@ -107,6 +107,20 @@ def test_reasoning_removed_from_earlier_answers_gives_one_row_an_answer():
         assert template.tokenizer.decode(template.prompt(talk[:until])) == rendered.text[: rendered.spans[0][0]]
 
 
+def test_the_errors_about_a_template_show_its_own_words_and_not_those_of_a_row():
+    talk = turns(("user", "One?"), ("assistant", "<think>Zaphodia</think>Canary."), ("user", "?"), ("assistant", "No."))
+    with pytest.raises(ModelError, match="renders a prompt differently") as error:
+        ChatTemplate(make_tokenizer(REASONING)).render(talk)
+    assert "'<think>…</think>….<|im_end|>'" in str(error.value)
+    assert "Zaphodia" not in str(error.value)
+    end = "{{ m['content'] + '<|im_end|>' }}"
+    unsure = CHATML_PLAIN.replace(end, "{{ m['content'] + ('<|im_end|>' if m['content'] | length < 9 else '!') }}")
+    with pytest.raises(ModelError, match="does not end in a stop token") as error:
+        ChatTemplate(make_tokenizer(unsure)).render(talk)
+    assert "….!" in str(error.value)
+    assert "Canary" not in str(error.value)
+
+
 def test_a_closing_token_after_the_whole_conversation_is_learned_with_each_answer():
     found = ChatTemplate(make_tokenizer(CLOSED)).conversations(TALK)
     assert [learned(rendered) for _, rendered in found] == [

@@ -172,3 +172,23 @@ def test_repetitions_point_to_the_first_seeds_model(tmp_path: Path):
     assert 'from_pretrained("seeds/seed-3/model")' in snippets(card)[0]
     assert "Repeated with the seeds 3, 12." in card.text
     assert "## Environment" not in card.text
+
+
+def test_the_card_names_no_place_of_this_machine_and_no_credential(run_folder: Path):
+    places = ["/srv/jane/one/train.jsonl", "/srv/jane/two/train.jsonl", "/srv/jane doe/models/mine"]
+    recipe = RECIPE.replace("model: embedded:nano", f"model: {places[2]}").replace(
+        "train: shop.jsonl", f"train: {places[0]}"
+    )
+    (run_folder / "recipe.yaml").write_text(recipe)
+    manifest = json.loads((run_folder / "manifest.json").read_text())
+    manifest["inputs"] = {place: {"rows": 3, "bytes": 9, "sha256": "0" * 64} for place in places[:2]}
+    (run_folder / "manifest.json").write_text(json.dumps(manifest))
+    text = f"the first at {places[0]}:7 (https://jane:swordfish@example.org/x)"
+    with (run_folder / "events.jsonl").open("a") as log:
+        log.write("\n" + json.dumps({"event": "warning", "text": text}) + "\n")
+    card = write_card(run_folder).read_text()
+    assert not re.search(r"jane|/srv|swordfish", card)
+    assert "| train.jsonl |" in card
+    assert "| train.jsonl (2) |" in card
+    assert "Fine-tuned from `mine`" in card
+    assert "the first at train.jsonl:7" in card

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from ...core.contracts import Format
 from ...core.example import Part, Turn
-from ..turns import ROLES, conversation, text_of, tools_text
+from ..turns import ROLES, conversation, named, text_of, tools_text
 
 __all__ = ["Chat"]
 
@@ -57,7 +57,7 @@ def _turn(message: Any, number: int) -> Turn:
         raise ValueError(f"wrong type: turn {number} is no object with role and content")
     role = message.get("role")
     if role not in ROLES:
-        raise ValueError(f"unknown role: turn {number} has {role!r}, not one of {', '.join(ROLES)}")
+        raise ValueError(f"unknown role: turn {number} has {named(role)}, not one of {', '.join(ROLES)}")
     taken = {"role", "content", "train", "weight"}
     # Tables fill absent keys with null; a template must not meet them.
     extra = {key: value for key, value in message.items() if key not in taken and value is not None}
@@ -76,7 +76,7 @@ def _content(value: Any, number: int) -> str:
     for part in value:
         kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
         if kind != "text":
-            raise ValueError(f"unknown content: turn {number} has a part of type {kind!r}, only text can be read")
+            raise ValueError(f"unknown content: turn {number} has a part of type {named(kind)}, only text can be read")
         pieces.append(text_of(part.get("text", part.get("value")), f"a text part of turn {number}"))
     return "".join(pieces)
 
@@ -86,5 +86,5 @@ def _train(message: Mapping[str, Any], number: int) -> bool | None:
     if value is None:
         return None
     if value not in (0, 1):
-        raise ValueError(f"wrong type: turn {number} is to be trained {value!r}, not true or false, 1 or 0")
+        raise ValueError(f"wrong type: turn {number} is to be trained {named(value)}, not true or false, 1 or 0")
     return bool(value)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ...core.contracts import Format
 from ...core.example import Target
-from ..turns import text_of
+from ..turns import named, text_of
 
 __all__ = ["Labeled"]
 
@@ -54,4 +54,4 @@ def _name(value: Any, key: str) -> str:
         if value.strip():
             return value.strip()
         raise ValueError(f"missing {key}")
-    raise ValueError(f"wrong type: {key} is {value!r}, not a class")
+    raise ValueError(f"wrong type: {key} is {named(value)}, not a class")

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from ...core.contracts import Format
 from ...core.example import Part, Turn
-from ..turns import conversation, text_of, tools_text
+from ..turns import conversation, named, text_of, tools_text
 
 __all__ = ["ShareGPT"]
 
@@ -67,7 +67,7 @@ def _turn(item: Any, number: int) -> Turn:
     speaker = item.get("from")
     role = _ROLES.get(speaker) if isinstance(speaker, str) else None
     if role is None:
-        raise ValueError(f"unknown role: turn {number} is from {speaker!r}, not one of {', '.join(_ROLES)}")
+        raise ValueError(f"unknown role: turn {number} is from {named(speaker)}, not one of {', '.join(_ROLES)}")
     value = text_of(item.get("value"), f"value of turn {number}")
     if speaker == "function_call":
         return Turn(role, "", None, {"tool_calls": _calls(value, number)})
