@@ -139,7 +139,8 @@ class ChatTemplate:
     def prompt(self, turns: Sequence[Turn], tools: Tools = None) -> list[int]:
         """Token ids of the conversation with the header of the answer that is to come. Errors: DataError."""
         shield = Shield(self._pattern, turns, tools)
-        text = self._text(shield.messages, shield.tools, prompt=True)
+        with limited():
+            text = self._text(shield.messages, shield.tools, prompt=True)
         ids, _ = self.encode(Rendered(shield.restore(text), (), shield.quoted(text)))
         found: list[int] = ids.tolist()
         return found
@@ -178,8 +179,10 @@ class ChatTemplate:
     def _closing(self) -> frozenset[str]:
         """Texts of the tokens that may close an answer."""
         closing = {self.tokenizer.eos_token} if self.tokenizer.eos_token else set()
+        refuse_powers(self.source)
         try:
-            text = self._text([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], None)
+            with limited():
+                text = self._text([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], None)
         except DataError:  # a template that insists on a system turn or on tools is judged by the data's own turns
             return frozenset(closing)
         last = self._ends_in_control(text)
@@ -204,17 +207,15 @@ class ChatTemplate:
         from jinja2 import TemplateError, TemplateSyntaxError
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        refuse_powers(self.source)
         try:
-            with limited():
-                texts, spans = render_jinja_template(
-                    [messages],
-                    tools=tools,
-                    chat_template=self.source,
-                    return_assistant_tokens_mask=marks,
-                    add_generation_prompt=prompt,
-                    **self._named,
-                )
+            texts, spans = render_jinja_template(
+                [messages],
+                tools=tools,
+                chat_template=self.source,
+                return_assistant_tokens_mask=marks,
+                add_generation_prompt=prompt,
+                **self._named,
+            )
         except TemplateSyntaxError as error:
             raise ModelError(
                 f"the chat template cannot be read: {error.message}",
@@ -240,6 +241,10 @@ class ChatTemplate:
         return texts[0], (spans[0] if marks else [])
 
     def _render(self, turns: Sequence[Turn], tools: Tools) -> Rendered:
+        with limited():
+            return self._rendered(turns, tools)
+
+    def _rendered(self, turns: Sequence[Turn], tools: Tools) -> Rendered:
         shield = Shield(self._pattern, turns, tools)
         trained = [index for index, turn in enumerate(turns) if turn.trained]
         spans = None

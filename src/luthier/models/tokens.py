@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ModelError, first_line
+from ..core.sandbox import limited, refuse_powers, refuse_size
 
 __all__ = ["choose_pad", "load_tokenizer", "stop_tokens", "vocabulary_size"]
 
@@ -88,13 +89,16 @@ def stop_tokens(tokenizer: Any, also: int | Iterable[int] | None = None) -> list
 
 
 def _end_of_turn(tokenizer: Any) -> list[int]:
-    from jinja2 import TemplateError
-
     exchange = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": _PROBE}]
     try:
-        text = tokenizer.apply_chat_template(exchange, tokenize=False)
-    except (TemplateError, ValueError, TypeError, KeyError):
+        refuse_powers(str(tokenizer.chat_template))
+        with limited():
+            text = tokenizer.apply_chat_template(exchange, tokenize=False)
+    except ModelError:
+        raise
+    except Exception:  # whatever a stranger's template does wrong
         return []
+    refuse_size(text)
     _, found, tail = text.rpartition(_PROBE)
     if not found:
         return []
