@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from luthier.functional import attention
+from luthier.functional import pack_plan
 from luthier.functional.attention import packed_attention
 
 LENGTHS = (5, 1, 3, 5, 9)
@@ -62,9 +62,17 @@ def gradients(output: Tensor, tensors: list[Tensor]) -> list[Tensor]:
 @pytest.mark.parametrize("extra", ["nothing", "softcap", "sinks", "both"])
 @pytest.mark.parametrize("block", [2, 256])
 def test_equals_the_formula_in_float64(
-    heads: tuple[int, int], causal: bool, window: int | None, extra: str, block: int, monkeypatch: pytest.MonkeyPatch
+    heads: tuple[int, int],
+    causal: bool,
+    window: int | None,
+    extra: str,
+    block: int,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
-    monkeypatch.setattr(attention, "_BLOCK", block)
+    monkeypatch.setattr(pack_plan, "_BLOCK", block)
+    pack_plan.plan_of.cache_clear()
+    request.addfinalizer(pack_plan.plan_of.cache_clear)
     query, key, value, sinks = tensors = inputs(*heads)
     options = {
         "scaling": 0.3,
@@ -78,6 +86,22 @@ def test_equals_the_formula_in_float64(
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-14)
     for ours, reference in zip(gradients(found, tensors), gradients(wanted, tensors), strict=True):
         torch.testing.assert_close(ours, reference, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("window", [None, 2, 17, 30])
+@pytest.mark.parametrize("extra", [False, True])
+def test_sequences_of_about_one_length_share_a_product(causal: bool, window: int | None, extra: bool) -> None:
+    lengths = (20, 37, 33, 35, 18, 40, 39, 1)
+    query, key, value, sinks = tensors = inputs(4, 2, lengths)
+    assert len(pack_plan.plan_of(tuple(bounds(lengths).tolist()), causal, None, query.device).bunches) == 3
+    options = {"scaling": 0.3, "causal": causal, "window": window, "softcap": 2.0 if extra else None}
+    options["sinks"] = sinks if extra else None
+    found = packed_attention(query, key, value, bounds(lengths), **options)
+    wanted = plain(query, key, value, bounds(lengths), **options)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-14)
+    for ours, reference in zip(gradients(found, tensors), gradients(wanted, tensors), strict=True):
+        torch.testing.assert_close(ours, reference, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

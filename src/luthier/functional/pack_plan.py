@@ -1,0 +1,188 @@
+"""How the sequences of a pack are laid out for batched products: made once a pack, used by every layer and backward.
+
+Sequences of about one length form a bunch, computed as one batch. All bunches lie one after the other in one tensor of
+rows, reached from the pack and back by one gather each:
+
+    token t, head h  <->  row of (bunch, sequence, head, place), so that a bunch is a plain view [B * heads, L, D]
+
+Short sequences are filled up to a common length with their last token; what fills is hidden as a key, and its
+gradient is zeroed where it is a query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+__all__ = ["Bunch", "Plan", "plan_of"]
+
+_BLOCK = 256
+"""Queries of a block. Longer sequences are cut, so that causal attention skips most of what it cannot see."""
+_SCORES = 2**18
+"""Scores of a head that one product may hold: many short sequences go together, long ones alone."""
+
+
+@dataclass(frozen=True)
+class Bunch:
+    """B = len(firsts) sequences as rows of `length` places from place `start` on; lengths are their own."""
+
+    start: int
+    length: int
+    firsts: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def filled(self) -> bool:
+        """Whether some place holds no token of its own."""
+        return min(self.lengths) < self.length
+
+    @property
+    def short(self) -> bool:
+        """Whether a single block holds all queries."""
+        return self.length <= _BLOCK
+
+    def view(self, rows: Tensor, heads: int) -> Tensor:
+        """The bunch's part [B * heads, length, D] of rows [places * heads, D]."""
+        low, count = self.start * heads, len(self.firsts) * self.length * heads
+        return rows[low : low + count].view(-1, self.length, rows.shape[-1])
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """The gathers for one number of heads: into rows, back to [T * heads], and the rows that only fill (or None)."""
+
+    into: Tensor
+    back: Tensor
+    filling: Tensor | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The bunches of a pack and its gathers; `window` and `causal` say what a query may see."""
+
+    bunches: tuple[Bunch, ...]
+    tokens: int
+    causal: bool
+    window: int | None
+    device: torch.device
+    _heads: dict[int, _Heads] = field(default_factory=dict)
+    _masks: dict[tuple[int, ...], Tensor | None] = field(default_factory=dict)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """[T, heads, D] -> [places * heads, D]; a place that only fills holds the token before it."""
+        return x.reshape(-1, x.shape[-1]).index_select(0, self._gathers(x.shape[1]).into)
+
+    def gradient_rows(self, x: Tensor) -> Tensor:
+        """As `rows`, zero where a place only fills, so that it teaches nothing."""
+        found, filling = self.rows(x), self._gathers(x.shape[1]).filling
+        return found if filling is None else found.index_fill_(0, filling, 0)
+
+    def tokens_of(self, rows: Tensor, heads: int) -> Tensor:
+        """[places * heads, D] -> [T, heads, D]."""
+        return rows.index_select(0, self._gathers(heads).back).view(self.tokens, heads, -1)
+
+    def blocks(self, bunch: Bunch) -> Iterator[tuple[int, int, int, int]]:
+        """Blocks of queries [low, high) with the keys [left, right) that any of them can see."""
+        for low in range(0, bunch.length, _BLOCK):
+            high = min(low + _BLOCK, bunch.length)
+            left = 0 if self.window is None else max(0, low - self.window + 1)
+            right = bunch.length if self.window is None else min(bunch.length, high + self.window - 1)
+            yield low, high, left, min(right, high) if self.causal else right
+
+    def bias(
+        self, bunch: Bunch, block: tuple[int, int, int, int], heads: int, group: int, dtype: torch.dtype
+    ) -> Tensor:
+        """What is added to the scores [B * heads, group * queries, keys]: -inf where a query must not see a key.
+
+        It broadcasts to that shape; zero where all is seen.
+        """
+        low, high, left, right = block
+        key = (high - low, low - left, right - left, group, dtype.itemsize)
+        if key not in self._masks:
+            hidden = self._hidden(block)
+            found = None
+            if hidden is not None:
+                found = torch.zeros(hidden.shape, dtype=dtype, device=self.device)
+                found = found.masked_fill_(hidden, float("-inf")).repeat(group, 1)
+            self._masks[key] = found
+        bias = self._masks[key]
+        if bunch.filled and not self.causal:  # What fills comes last: no causal query of a token sees it.
+            lengths = torch.tensor(bunch.lengths, device=self.device)
+            places = torch.arange(left, right, device=self.device)
+            filling = torch.zeros(len(lengths), 1, right - left, dtype=dtype, device=self.device)
+            filling.masked_fill_((places >= lengths[:, None])[:, None], float("-inf"))
+            filling = filling.repeat_interleave(heads, 0)
+            return filling if bias is None else filling + bias
+        return torch.zeros(1, 1, dtype=dtype, device=self.device) if bias is None else bias
+
+    def _hidden(self, block: tuple[int, int, int, int]) -> Tensor | None:
+        """[queries, keys] bool, True where a query must not see a key; None where all are seen."""
+        low, high, left, right = block
+        reach = self.window
+        if not self.causal and (reach is None or max(high - left, right - low) <= reach):
+            return None
+        distance = torch.arange(low, high, device=self.device)[:, None] - torch.arange(left, right, device=self.device)
+        if reach is None:
+            return distance < 0
+        return (distance < 0) | (distance >= reach) if self.causal else distance.abs() >= reach
+
+    def _gathers(self, heads: int) -> _Heads:
+        if heads not in self._heads:
+            self._heads[heads] = self._make_gathers(heads)
+        return self._heads[heads]
+
+    def _make_gathers(self, heads: int) -> _Heads:
+        into, filling = [], []
+        back = torch.empty(self.tokens, heads, dtype=torch.long)
+        head = torch.arange(heads)
+        for bunch in self.bunches:
+            firsts, lengths = torch.tensor(bunch.firsts), torch.tensor(bunch.lengths)
+            places = torch.arange(bunch.length)
+            tokens = firsts[:, None] + torch.minimum(places, lengths[:, None] - 1)
+            into.append((tokens[:, None] * heads + head[:, None]).flatten())
+            rows = torch.arange(len(firsts) * heads * bunch.length) + bunch.start * heads
+            rows = rows.view(len(firsts), heads, bunch.length)
+            real = (places < lengths[:, None])[:, None].expand_as(rows)
+            at = tokens[:, None].expand_as(rows)
+            back[at[real], head[:, None].expand_as(rows)[real]] = rows[real]
+            filling.append(rows[~real])
+        fills = torch.cat(filling) if filling else torch.empty(0, dtype=torch.long)
+        return _Heads(
+            torch.cat(into).to(self.device) if into else fills.to(self.device),
+            back.flatten().to(self.device),
+            fills.to(self.device) if len(fills) else None,
+        )
+
+
+@lru_cache(maxsize=16)
+def plan_of(bounds: tuple[int, ...], causal: bool, window: int | None, device: torch.device) -> Plan:
+    """The plan of the pack whose sequences lie between `bounds` (0 to T); the last few are kept."""
+    by_length: dict[int, list[tuple[int, int]]] = {}
+    for first, end in pairwise(bounds):
+        if end > first:
+            by_length.setdefault(_room(end - first, window), []).append((first, end - first))
+    bunches: list[Bunch] = []
+    start = 0
+    for room, found in by_length.items():
+        # Long sequences gain nothing from company, and their score matrices would all be alive at once.
+        together = max(1, _SCORES // room**2) if room < _BLOCK else 1
+        for low in range(0, len(found), together):
+            firsts, lengths = zip(*found[low : low + together], strict=True)
+            length = room if len(firsts) > 1 else lengths[0]
+            bunches.append(Bunch(start, length, firsts, lengths))
+            start += length * len(firsts)
+    return Plan(tuple(bunches), bounds[-1], causal, window, device)
+
+
+def _room(length: int, window: int | None) -> int:
+    """The length that a short sequence is computed at: few different ones make few products."""
+    step = 8 if length <= 64 else 16
+    # A window narrower than the filling could leave a place that fills without a key to see, and softmax without sense.
+    if length >= _BLOCK // 2 or (window is not None and window <= 16):
+        return length
+    return -(-length // step) * step
