@@ -85,10 +85,10 @@ def generate(
     seed: int = 1,
 ) -> None:
     """Answer one prompt with a run's model."""
-    from .talk import Talker
+    from .talk import Talker, say
 
     text = sys.stdin.read() if prompt == "-" else prompt
-    typer.echo(Talker(folder, max_new_tokens, temperature, seed).answer([("user", text)]))
+    say(Talker(folder, max_new_tokens, temperature, seed).answer([("user", text)]))
 
 
 @app.command()

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console as RichConsole
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from ..core.printable import harmless
 
 __all__ = ["Console"]
 
@@ -48,20 +49,20 @@ class Console:
         elif kind == "stage":
             self._stage(record)
         elif kind == "warning":
-            self._say(f"[yellow]warning:[/] {escape(record['text'])}")
+            self._say(f"[yellow]warning:[/] {harmless(record['text'])}")
         elif kind == "note":
-            self._say(f"  [dim]{escape(record['text'])}[/]")
+            self._say(f"  [dim]{harmless(record['text'])}[/]")
 
     def _stage(self, record: Mapping[str, Any]) -> None:
         stage = record["stage"]
         words = WORDS.get(stage) or stage.replace("train ", "training phase ")
         if record["state"] == "started":
-            self._say(f"[bold]{escape(words)}[/]")
+            self._say(f"[bold]{harmless(words)}[/]")
         elif record["state"] == "done":
             self._end_bar()
             self._say(f"  [dim]{record['seconds']:.1f} s[/]")
         else:
-            self._say(f"[dim]{escape(words)}: kept from before[/]")
+            self._say(f"[dim]{harmless(words)}: kept from before[/]")
 
     def _step(self, record: Mapping[str, Any]) -> None:
         rate = f"{record['tokens_per_s']:,.0f} tokens/s"

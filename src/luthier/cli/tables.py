@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ..core.catalog import ROOMS, names, summary
 from ..core.embedded import embedded_recipes
 from ..core.errors import LuthierError, RecipeError, nearest
+from ..core.printable import harmless
 
 if TYPE_CHECKING:
     from ..core.evidence import Finding
@@ -81,7 +81,9 @@ def show_run(run: Run, until: str) -> None:
         console.print()
     for verdict in run.gates if measured else ():
         detail = verdict.note or f"{_number(verdict.value or 0.0)} against {_number(verdict.limit or 0.0)}"
-        console.print(f"gate {MARKS[verdict.holds]}  {escape(verdict.gate)}  [dim]{escape(detail)}[/]", soft_wrap=True)
+        console.print(
+            f"gate {MARKS[verdict.holds]}  {harmless(verdict.gate)}  [dim]{harmless(detail)}[/]", soft_wrap=True
+        )
     if until == "report":
         console.print(f"report   {run.report}", soft_wrap=True)
     if run.model.exists():
@@ -101,8 +103,8 @@ def show_comparison(first: Path, second: Path, findings: Sequence[Finding]) -> N
         change = next((finding for finding in found if finding.subject == "change"), None)
         sides = [finding for finding in found if finding is not change]
         cells[key] = [*(_measured(finding) for finding in sides[:2]), _measured(change), _p(change)]
-    headings = (escape(first.name), escape(second.name), "difference", "p")
-    console.print(_table(f"{escape(str(first))} against {escape(str(second))}, same items", headings, cells))
+    headings = (harmless(first.name), harmless(second.name), "difference", "p")
+    console.print(_table(f"{harmless(str(first))} against {harmless(str(second))}, same items", headings, cells))
 
 
 def show_rooms(room: str | None) -> None:
@@ -121,7 +123,7 @@ def show_rooms(room: str | None) -> None:
         console.print(f"[bold]{name}[/]")
         width = max(map(len, lines), default=0)
         for item, text in lines.items():
-            console.print(f"  {item:<{width}}  [dim]{escape(text)}[/]", soft_wrap=True)
+            console.print(f"  {item:<{width}}  [dim]{harmless(text)}[/]", soft_wrap=True)
 
 
 def _recipe_lines() -> Mapping[str, str]:
@@ -144,7 +146,7 @@ def show_doctor(sections: Mapping[str, Mapping[str, Any]]) -> None:
         console.print(f"[bold]{title}[/]")
         width = max(map(len, entries), default=0)
         for key, value in entries.items():
-            console.print(f"  {key:<{width}}  {escape(str(value))}", soft_wrap=True)
+            console.print(f"  {key:<{width}}  {harmless(str(value))}", soft_wrap=True)
 
 
 def show_error(error: LuthierError) -> None:
@@ -154,9 +156,9 @@ def show_error(error: LuthierError) -> None:
     if count > 1:
         console.print(f"[red]{count} problems[/]")
     for problem in error.problems:
-        place = f"[bold]{escape(problem.where)}[/]: " if problem.where else ""
-        console.print(f"[red]error:[/] {place}{escape(problem.found)}", soft_wrap=True)
+        place = f"[bold]{harmless(problem.where)}[/]: " if problem.where else ""
+        console.print(f"[red]error:[/] {place}{harmless(problem.found)}", soft_wrap=True)
         if problem.expected:
-            console.print(f"  expected: {escape(problem.expected)}", soft_wrap=True)
+            console.print(f"  expected: {harmless(problem.expected)}", soft_wrap=True)
         if problem.remedy:
-            console.print(f"  remedy:   {escape(problem.remedy)}", soft_wrap=True)
+            console.print(f"  remedy:   {harmless(problem.remedy)}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import typer
 
 from ..core.errors import LuthierError
 from ..core.example import Turn
+from ..core.printable import printable
 
-__all__ = ["Talker", "converse"]
+__all__ = ["Talker", "converse", "say"]
 
 
 class Talker:
@@ -62,6 +64,11 @@ class Talker:
         return str(self.loaded.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
+def say(text: str) -> None:
+    """Prints what a model wrote: byte for byte into a pipe, without what a terminal would obey on a terminal."""
+    typer.echo(printable(text) if sys.stdout.isatty() else text)
+
+
 def _absent(folder: Path) -> LuthierError:
     """What is there in place of a model, and what to do about it."""
     expected = "the folder of a run, or of a model in Hugging Face format"
@@ -93,4 +100,4 @@ def converse(talker: Talker) -> None:
         turns.append(("user", said))
         reply = talker.answer(turns)
         turns.append(("assistant", reply))
-        typer.echo(f"model> {reply}")
+        say(f"model> {reply}")

@@ -235,6 +235,11 @@ class Objective(Component):
         """What must be known of the training data before encoding (classes, their weights), as plain JSON values."""
         return {}
 
+    def require(self, held_out: Sequence[Example], facts: Mapping[str, Any]) -> None:
+        """Errors: DataError, before anything is trained, for rows to measure on that do not go with the surveyed facts;
+        all of them counted.
+        """
+
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:
         """The example as token rows; none where there is nothing to learn. Errors: DataError for unusable parts."""
         raise NotImplementedError(type(self).__name__)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
+from itertools import pairwise
 from types import FrameType
 
 from .errors import ModelError
@@ -61,7 +62,7 @@ def refuse_powers(source: str) -> None:
         tokens = [(kind, value) for _, kind, value in Environment().lex(source) if kind != "whitespace"]
     except TemplateSyntaxError:
         return  # rendering tells the line
-    for (_, before), (kind, value) in zip(tokens, tokens[1:], strict=False):
+    for (_, before), (kind, value) in pairwise(tokens):
         if kind == "operator" and value == "**" and before not in ("(", ","):
             raise _refused("the chat template takes a power (**)")
 

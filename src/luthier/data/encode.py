@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..core.contracts import Bools, Ints, Objective, Row
 from ..core.errors import DataError, Problem
 from ..core.example import Example, Turn
+from ..core.printable import printable
 from .parts import text_of, tools_of, turns_of
 from .template import ChatTemplate, Rendered, template_for
 
@@ -338,9 +339,9 @@ def show(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Text:
     text = Text()
     for row in rows:
         learned = int(row.supervised.sum())
-        text.append(f"{row.id}: {len(row.ids)} tokens, {learned} learned\n", style="bold")
+        text.append(f"{printable(row.id)}: {len(row.ids)} tokens, {learned} learned\n", style="bold")
         for style, ids in _runs(row, special):
-            text.append(tokenizer.decode(ids, skip_special_tokens=False), style=style)
+            text.append(printable(tokenizer.decode(ids, skip_special_tokens=False)), style=style)
         text.append("\n")
     return text
 

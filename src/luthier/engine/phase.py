@@ -143,9 +143,11 @@ def facts_of(setting: Setting, number: int) -> dict[str, Any]:
     return value
 
 
-def survey(setting: Setting, number: int, train: Sequence[Example]) -> None:
-    """Surveys the training data for the phase's objective and writes the facts down."""
-    facts = setting.recipe.phases[number].objective.survey(train)
+def survey(setting: Setting, number: int, splits: Splits) -> None:
+    """Surveys the training data for the phase's objective, holds the other splits against it, writes the facts down."""
+    objective = setting.recipe.phases[number].objective
+    facts = objective.survey(splits["train"])
+    objective.require([row for name, rows in splits.items() if name != "train" for row in rows], facts)
     write_atomic(setting.phase_folder(number) / "facts.json", json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
 
 

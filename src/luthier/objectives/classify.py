@@ -8,7 +8,7 @@ Errors: a class that stands only in validation or test data is refused, with the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -37,6 +37,7 @@ class Classify(Objective):
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
         """classes (sorted), multi_label, and class_weights by class."""
+        _refuse_unlabeled(examples)
         several = any(isinstance(example.target, tuple) for example in examples)
         counts = Counter(label for example in examples for label in _labels(example))
         classes = sorted(counts)
@@ -44,6 +45,7 @@ class Classify(Objective):
             raise DataError(
                 f"the training data holds {len(classes)} class{'' if len(classes) == 1 else 'es'}"
                 + (f", '{shortened(classes[0])}'" if classes else ""),
+                where=examples[0].origin.file if examples else None,
                 expected="at least two classes to tell apart",
                 remedy="check which column holds the label, and whether a step dropped the other classes",
             )
@@ -52,6 +54,13 @@ class Classify(Objective):
             "multi_label": several,
             "class_weights": self._weights(counts, len(examples), several),
         }
+
+    def require(self, held_out: Sequence[Example], facts: Mapping[str, Any]) -> None:
+        _refuse_unlabeled(held_out)
+        known = frozenset(facts["classes"])
+        unknown = [(row, label) for row in held_out for label in _labels(row) if label not in known]
+        if unknown:
+            raise _unknown(unknown, facts["classes"])
 
     def _weights(self, counts: Counter[str], rows: int, several: bool) -> dict[str, Any]:
         """By class its weight; of several classes [that of rows without it, that of rows with it]."""
@@ -70,14 +79,7 @@ class Classify(Objective):
         labels = _labels(example)
         for label in labels:
             if label not in position:
-                near = nearest(label, classes)
-                raise DataError(
-                    f"the class '{shortened(label)}' does not occur in the training data",
-                    where=str(example.origin),
-                    expected=f"one of the {len(classes)} classes of the training data"
-                    + (f", such as '{shortened(near)}'" if near else ""),
-                    remedy="add rows of this class to the training data, or drop it from the others",
-                )
+                raise _unknown([(example, label)], classes)
         indices = [position[label] for label in labels]
         weight = 1.0
         if encoder.facts["multi_label"]:
@@ -110,12 +112,33 @@ class Classify(Objective):
         return [Term("cross_entropy", losses * batch.weights)]
 
 
-def _labels(example: Example) -> tuple[str, ...]:
-    if example.target is None:
+def _unknown(found: Sequence[tuple[Example, str]], classes: Sequence[str]) -> DataError:
+    """The refusal of held-out rows whose class no training row has: the first, and how many and which there are."""
+    (first, label), names = found[0], list(dict.fromkeys(name for _, name in found))
+    near = nearest(label, classes)
+    rows = len({row.id for row, _ in found})
+    others = f"; {rows} rows have such a class, {len(names)} in all" if rows > 1 else ""
+    return DataError(
+        f"the class '{shortened(label)}' does not occur in the training data{others}",
+        where=str(first.origin),
+        expected=f"one of the {len(classes)} classes of the training data"
+        + (f", such as '{shortened(near)}'" if near else ""),
+        remedy="add rows of this class to the training data, or drop it from the others",
+    )
+
+
+def _refuse_unlabeled(examples: Sequence[Example]) -> None:
+    bare = [example for example in examples if example.target is None]
+    if bare:
+        more = f", and {len(bare) - 1} more of {len(examples)} rows have none" if len(bare) > 1 else ""
         raise DataError(
-            f"the row '{example.id}' has no label",
-            where=str(example.origin),
+            f"the row '{bare[0].id}' has no label{more}",
+            where=str(bare[0].origin),
             expected="a class for the objective classify",
             remedy="name the label's column with columns: {label: ...}",
         )
+
+
+def _labels(example: Example) -> tuple[str, ...]:
+    _refuse_unlabeled([example])
     return example.target if isinstance(example.target, tuple) else (str(example.target),)

@@ -103,8 +103,12 @@ def prepare(setting: Setting) -> None:
             folder.replace_in_manifest(inputs={})
             for number, target in {None: folder.data, **own}.items():
                 _prepare_into(setting, number, target, key.files)
-    for number in range(len(setting.recipe.phases)):
-        phases.survey(setting, number, splits_of(setting, number)["train"])
+    for number, phase in enumerate(setting.recipe.phases):
+        splits = splits_of(setting, number)
+        if phase.data is not None and phase is setting.recipe.phases[-1]:
+            # What the last phase made is measured on the recipe's own held-out rows.
+            splits = {**splits, "measured": _test_items(setting)}
+        phases.survey(setting, number, splits)
 
 
 def _prepare_into(setting: Setting, number: int | None, target: Path, seen: Mapping[str, str]) -> None:

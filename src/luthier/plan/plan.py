@@ -181,7 +181,7 @@ class _Planning:
     def _phase(self, number: int) -> tuple[Loaded, Encoding, PhasePlan]:
         setting, phase = self.setting, self.recipe.phases[number]
         splits = self.prepared.splits if phase.data is None else prepare(phase.data, setting.seed).splits
-        phases.survey(setting, number, splits["train"])
+        phases.survey(setting, number, splits)
         loaded = phases.adapted(setting, number, trained=False, dropout=phase.dropout)
         encoding = phases.encoding_of(setting, number, loaded)
         rows = {name: encode_all(phase.objective, examples, encoding) for name, examples in splits.items() if examples}

@@ -7,9 +7,10 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+from ..core.printable import harmless
 
 if TYPE_CHECKING:
     from ..core.contracts import Row
@@ -29,15 +30,15 @@ def show(plan: Plan, console: Console | None = None) -> None:
         console.print(text, soft_wrap=True)
 
     seeds = len(plan.recipe.seeds)
-    line(f"[bold]{escape(plan.recipe.name)}[/]  {escape(plan.recipe.about or '')}")
+    line(f"[bold]{harmless(plan.recipe.name)}[/]  {harmless(plan.recipe.about or '')}")
     line()
     for key, value in _facts(plan):
-        line(f"[bold]{key:<10}[/]{escape(value)}")
+        line(f"[bold]{key:<10}[/]{harmless(value)}")
     line()
     _data(console, plan)
     for number, phase in enumerate(plan.phases, 1):
         line()
-        line(f"[bold]phase {number} of {len(plan.phases)}, {phase.name}[/]: {escape(_what(phase))}")
+        line(f"[bold]phase {number} of {len(plan.phases)}, {phase.name}[/]: {harmless(_what(phase))}")
         line()
         _phase(console, phase)
     _time(console, plan)
@@ -74,7 +75,7 @@ def _data(console: Console, plan: Plan) -> None:
     table = _table("", " ", *splits)
     for (name, action, reason), by in counted.items():
         counts = [f"{by[split]:,}" if split in by else "" for split in splits]
-        table.add_row(f"          {name} {action}", escape(reason), *counts)
+        table.add_row(f"          {name} {action}", harmless(reason), *counts)
     console.print(table)
 
 
@@ -85,7 +86,7 @@ def _phase(console: Console, phase: PhasePlan) -> None:
         table.add_row(name, rows, f"{split.tokens:,}", f"{split.supervised:,}", f"{split.longest:,}")
     console.print(table)
     for text in _losses(phase):
-        console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
+        console.print(f"[yellow]{harmless(text)}[/]", soft_wrap=True)
     console.print()
     share = 100 * phase.trained / max(1, phase.parameters)
     for key, value in (
@@ -97,7 +98,7 @@ def _phase(console: Console, phase: PhasePlan) -> None:
         ),
         ("memory", _memory(phase)),
     ):
-        console.print(f"{key:<10}{escape(value)}", soft_wrap=True)
+        console.print(f"{key:<10}{harmless(value)}", soft_wrap=True)
 
 
 def _losses(phase: PhasePlan) -> Iterator[str]:
