@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .component import Component, Slot
 from .errors import Problem, RecipeError
@@ -44,6 +45,19 @@ __all__ = [
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What torch and numpy both take."""
+
+
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
+
+
+def _portable(name: str) -> str:
+    if _RESERVED.fullmatch(name) or name.endswith("."):
+        raise ValueError("Windows cannot have a folder of this name: give it another, so that the run can travel")
+    return name
+
+
+FolderName = Annotated[str, Field(max_length=100), AfterValidator(_portable)]
+"""A name that becomes a folder, wherever the run is taken."""
 
 
 class Part(BaseModel):
@@ -139,7 +153,7 @@ class Checkpoints(Part):
 class Phase(Part):
     """One training phase: an objective, an adaptation, and how long."""
 
-    name: str = Field("train", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    name: FolderName = Field("train", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     objective: ObjectiveSlot = Field("causal_lm", validate_default=True)
     adaptation: AdaptationSlot = Field("full", validate_default=True)
     penalties: tuple[PenaltySlot, ...] = ()
@@ -199,7 +213,9 @@ class Export(Part):
 class Recipe(Part):
     """One run from raw data to evidence."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the run folder's name", examples=["tales"])
+    name: FolderName = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the run folder's name", examples=["tales"]
+    )
     about: str | None = Field(None, description="one sentence for the model card")
     model: str = Field(
         description="embedded:nano, embedded:minilm, a folder, an earlier run, or hub-id[@revision]",
