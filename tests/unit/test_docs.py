@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from luthier.cli.main import app
-from luthier.core import recipe_file
 from luthier.core.component import ROOMS, names
 from luthier.core.contracts import StepContext
 from luthier.core.embedded import embedded_recipes
 from luthier.core.example import Example, Origin
+from luthier.core.plain_yaml import parse
 from luthier.core.recipe import Phase, Recipe
 from luthier.core.recipe_file import load_recipe
 from luthier.data.ledger import Ledger
@@ -136,7 +135,7 @@ def test_every_recipe_that_ships_is_in_the_readme() -> None:
 
 def parsed(text: str) -> dict[str, Any]:
     """YAML as recipes are read: 2e-4 is a number, and 'on' is a key."""
-    value: dict[str, Any] = yaml.load(text, Loader=recipe_file._Loader)
+    value: dict[str, Any] = parse(text)[0]
     return value
 
 

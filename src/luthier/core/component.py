@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic import ValidationError
+from pydantic_core import core_schema
 
 from .catalog import ROOMS, names, room_folder, summary
 from .errors import BrokenComponent, Problem, RecipeError, UnknownComponent, nearest
-from .problems import problems_of
+from .problems import problems_of, refused
+from .strict import Strict
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -26,13 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["ROOMS", "Component", "Slot", "build", "describe", "find", "names", "summary"]
 
 
-class Component(BaseModel):
+class Component(Strict):
     """A frozen set of parameters that does its work itself. Its name in a recipe is its file's name.
 
     Errors: an unknown or wrong parameter is a `RecipeError` that names the place and the nearest parameter.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
     example: ClassVar[Mapping[str, Any]] = {}
     """Parameters that validate; the conformance suite and the documentation use them."""
@@ -128,17 +127,7 @@ class _SlotSchema:
         try:
             return build(self.room, value)
         except (RecipeError, BrokenComponent) as error:
-            raise PydanticCustomError(
-                "luthier_component",
-                "{text}",
-                {
-                    "text": str(error),
-                    "problems": [
-                        {"found": p.found, "where": p.where, "expected": p.expected, "remedy": p.remedy}
-                        for p in error.problems
-                    ],
-                },
-            ) from error
+            raise refused(*error.problems) from error
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(

@@ -7,6 +7,7 @@ text_match.token_f1.change.low > 0     classification.accuracy >= 0.925
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,11 @@ class Gate:
     compare: str
     limit: ast.expr
 
+    @property
+    def uses_base(self) -> bool:
+        """Whether the base's value stands in the limit."""
+        return any(isinstance(node, ast.Name) for node in ast.walk(self.limit))
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -82,11 +88,11 @@ def parse(text: str) -> Gate | Problem:
         return Problem(f"the gate '{text}' names no metric", None, example)
     try:
         limit = ast.parse(right, mode="eval").body
-        _evaluate(limit, 0.0)
-    except ZeroDivisionError:
-        pass
+        known = any(_is_finite(limit, base) for base in (0.0, 0.5, 1.0))
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # Python's parser gives up in all four ways
         return Problem(f"'{right}' in the gate '{text}' is no number", None, "numbers, base, + - * / and brackets")
+    if not known:
+        return Problem(f"'{right}' in the gate '{text}' is infinite, or divides by zero", None, "a finite number")
     return Gate(text, parts[0], ".".join(parts[1:]), subject, bound, compare, limit)
 
 
@@ -110,8 +116,7 @@ def judge(gate: Gate, findings: Sequence[Finding]) -> Verdict:
 
 def _held(gate: Gate, chosen: Finding, base: Finding | None) -> Verdict:
     value = getattr(chosen, gate.bound)
-    uses_base = any(isinstance(node, ast.Name) for node in ast.walk(gate.limit))
-    if uses_base and base is None:
+    if gate.uses_base and base is None:
         return Verdict(gate.text, value, None, False, "base was not measured")
     try:
         limit = _evaluate(gate.limit, base.value if base else 0.0)
@@ -120,6 +125,13 @@ def _held(gate: Gate, chosen: Finding, base: Finding | None) -> Verdict:
     if value is None or value != value or limit != limit:
         return Verdict(gate.text, None, limit, False, f"{gate.bound} is undefined")
     return Verdict(gate.text, value, limit, _COMPARE[gate.compare](value, limit))
+
+
+def _is_finite(limit: ast.expr, base: float) -> bool:
+    try:
+        return math.isfinite(_evaluate(limit, base))
+    except (ZeroDivisionError, OverflowError):
+        return False
 
 
 def _evaluate(node: ast.expr, base: float) -> float:

@@ -10,13 +10,28 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from .errors import Problem, nearest
 
-__all__ = ["problems_of"]
+__all__ = ["problems_of", "refused"]
 
 _Path = tuple[int | str, ...]
 _PLAIN = frozenset({"float", "int", "str", "bool"})
+
+
+def refused(*problems: Problem) -> PydanticCustomError:
+    """What a validator raises for problems in our words; `problems_of` gives them back at the field's place."""
+    return PydanticCustomError(
+        "luthier_problems",
+        "{text}",
+        {
+            "text": "\n".join(map(str, problems)),
+            "problems": [
+                {"found": p.found, "where": p.where, "expected": p.expected, "remedy": p.remedy} for p in problems
+            ],
+        },
+    )
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
@@ -40,13 +55,15 @@ def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = ""
 def _one(items: Sequence[Mapping[str, Any]], path: _Path, where: str, model: type[BaseModel]) -> Iterator[Problem]:
     """The problems of one place: several items are the forms of a union, none of which fits."""
     item = items[0]
-    if item["type"] == "luthier_component":
+    if item["type"] == "luthier_problems":
         for nested in item["ctx"]["problems"]:
             inner = Problem(**nested)
             place = f"{where}.{inner.where}" if inner.where else where
             yield Problem(inner.found, place, inner.expected, inner.remedy)
     elif item["type"] == "extra_forbidden":
         yield _unknown(str(path[-1]), where, _models_at(model, path[:-1]))
+    elif item["type"] == "missing" and isinstance(path[-1], int):
+        yield Problem("the list is too short", where.rpartition(".")[0], f"at least {path[-1] + 1} items")
     elif item["type"] == "missing":
         info = _field_at(model, path)
         example = _example(where, info)
@@ -72,7 +89,9 @@ def _unfit(items: Sequence[Mapping[str, Any]], path: _Path, where: str, info: Fi
         expected += f" ({info.description})"
     example = _example(".".join(map(str, path)), info)
     remedy = f"for example {example}" if example else None
-    if item["type"] == "tuple_type" and isinstance(given, str):
+    if isinstance(given, str) and given.startswith(("[", "{")):
+        remedy = "close the brackets: this was read as text"
+    elif item["type"] == "tuple_type" and isinstance(given, str):
         remedy = f"write [{given}]"
     return Problem(f"{json.dumps(given, default=str)[:80]} does not fit here", where, expected, remedy)
 
@@ -83,6 +102,14 @@ def _plain(wanted: str) -> str:
         return "a list"
     if wanted.startswith("a valid dictionary"):
         return "a mapping of keys"
+    if "should have at least" in wanted:
+        return "at least" + wanted.partition("at least")[2].removesuffix(" after validation, not 0")
+    if wanted.startswith("String should match pattern"):
+        return "text that fits" + wanted.partition("pattern")[2].replace("'", "")
+    if wanted.startswith("String should have at most"):
+        return "text of at most" + wanted.partition("at most")[2]
+    if wanted.startswith("a valid boolean"):
+        return "true or false"
     return wanted.replace("a valid string", "text").replace("a valid ", "a ").replace("a integer", "a whole number")
 
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from .component import Component, Slot
 from .errors import Problem, RecipeError
-from .problems import problems_of
+from .problems import problems_of, refused
 from .rules import recipe_problems
+from .strict import Strict
 
 if TYPE_CHECKING:
     from .contracts import Adaptation as AdaptationSlot
@@ -60,10 +61,8 @@ FolderName = Annotated[str, Field(max_length=100), AfterValidator(_portable)]
 """A name that becomes a folder, wherever the run is taken."""
 
 
-class Part(BaseModel):
+class Part(Strict):
     """A part of the recipe: frozen, closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 class Source(Part):
@@ -79,7 +78,7 @@ class Source(Part):
 class Data(Part):
     """What is trained and measured on. The split is fixed before any step that adds or drops rows."""
 
-    train: Source | tuple[Source, ...] = Field(
+    train: Source | Annotated[tuple[Source, ...], Field(min_length=1)] = Field(
         description="the rows to learn from: a file, a folder, embedded:NAME, a hub id, or a list of these",
         examples=["rows.jsonl"],
     )
@@ -106,7 +105,12 @@ class Data(Part):
         shares = {name: share for name in ("validation", "test") if isinstance(share := getattr(self, name), float)}
         if any(not 0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
             given = " and ".join(f"{name} {share:g}" for name, share in shares.items())
-            raise ValueError(f"{given}: a share lies between 0 and 1 (0.1), and all leave something to train on")
+            problem = Problem(
+                f"{given}: a share lies between 0 and 1",
+                expected="shares that leave something to train on",
+                remedy="data.validation=0.1 sets a tenth aside",
+            )
+            raise refused(problem)
         return self
 
     def sources(self, split: str) -> tuple[Source, ...]:
@@ -130,7 +134,9 @@ class PerStep(Part):
     @model_validator(mode="after")
     def _one(self) -> PerStep:
         if (self.tokens is None) == (self.rows is None):
-            raise ValueError("per_step takes either tokens or rows")
+            given = "both are given" if self.rows is not None else "neither is given"
+            remedy = "per_step={tokens: 4096}, or per_step={rows: 64}"
+            raise refused(Problem(f"per_step takes tokens or rows, and {given}", expected="one of them", remedy=remedy))
         return self
 
 
@@ -159,8 +165,10 @@ class Phase(Part):
     penalties: tuple[PenaltySlot, ...] = ()
     optimizer: OptimizerSlot = Field("adamw", validate_default=True)
     schedule: ScheduleSlot = Field("cosine", validate_default=True)
-    epochs: float | None = Field(None, gt=0, description="passes over the data; default 1 where steps is not given")
-    steps: int | None = Field(None, gt=0)
+    epochs: float | None = Field(
+        None, gt=0, le=100_000, description="passes over the data; default 1 where steps is not given"
+    )
+    steps: int | None = Field(None, gt=0, le=10**9)
     per_step: PerStep = PerStep(tokens=4096)
     max_length: int | None = Field(
         None, gt=1, description="longest sequence, in tokens; default: the model's, at most 2048"
@@ -181,7 +189,8 @@ class Phase(Part):
     @model_validator(mode="after")
     def _length(self) -> Phase:
         if self.epochs is not None and self.steps is not None:
-            raise ValueError("a phase takes epochs or steps, not both")
+            found = "a phase takes epochs or steps, not both"
+            raise refused(Problem(found, expected="one of them", remedy="remove the one that is not meant"))
         return self
 
 
@@ -201,7 +210,7 @@ class Machine(Part):
         "auto", description="of frozen weights and products; what is trained keeps float32 masters"
     )
     micro_tokens: int | None = Field(None, gt=0, description="tokens in one forward pass; default: what memory allows")
-    threads: int | None = Field(None, gt=0)
+    threads: int | None = Field(None, gt=0, le=1024)
 
 
 class Export(Part):

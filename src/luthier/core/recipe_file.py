@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,50 +12,12 @@ import yaml
 
 from .embedded import embedded_recipes
 from .errors import Problem, RecipeError, nearest
+from .plain_yaml import as_text, lines_of, parse
 from .recipe import Phase, Recipe
 
 __all__ = ["apply_overrides", "dump", "load_recipe", "recipe_path"]
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML with 1.2's numbers and truth values, in which a key may stand only once.
-
-    YAML 1.1 reads 2e-4 as text, and the keys `on` and `no` as True and False.
-    """
-
-
-_BOOL = "tag:yaml.org,2002:bool"
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:\d[\d_]*\.?[\d_]*(?:[eE][-+]?\d+)|\d[\d_]*\.[\d_]*|\.\d[\d_]*(?:[eE][-+]?\d+)?|\.(?:inf|Inf|nan|NaN))$"
-    ),
-    list("-+0123456789."),
-)
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: dict[Any, int] = {}
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        line = key_node.start_mark.line + 1
-        if key in seen:
-            raise RecipeError(
-                f"the key '{key}' stands twice, at lines {seen[key]} and {line}", remedy="keep one of the two"
-            )
-        seen[key] = line
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
 def recipe_path(source: str | Path) -> Path:
@@ -127,42 +88,43 @@ def load_recipe(
 def _parse(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        node = yaml.compose(text, Loader=_Loader)
-        value = yaml.load(text, Loader=_Loader)
+        value, node = parse(text)
     except UnicodeDecodeError as error:
         raise RecipeError(
-            f"{path} is not UTF-8: {error.reason} at byte {error.start}", remedy="save it as UTF-8"
+            f"this is not UTF-8 text: {error.reason} at byte {error.start}",
+            where=str(path),
+            expected="a YAML file in UTF-8",
+            remedy="save it as UTF-8",
         ) from error
     except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
+        raise RecipeError(
+            f"the file cannot be read: {error.strerror}", where=str(path), remedy="see whether you may read it"
+        ) from error
+    except yaml.reader.ReaderError as error:
+        raise RecipeError(
+            f"the character U+{error.character:04X} cannot stand in YAML",
+            where=f"{path}:{text.count(chr(10), 0, error.position) + 1}",
+            expected="printable text",
+            remedy="take it out; a file with many of them is no text",
+        ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise RecipeError(
             f"this is not valid YAML: {getattr(error, 'problem', None) or error}",
-            where=place,
+            where=f"{path}:{mark.line + 1}" if mark else str(path),
             remedy="check indentation, brackets and quotes at this line",
         ) from error
     except RecipeError as error:
         raise RecipeError([problem.at(str(path)) for problem in error.problems]) from error
-    if not isinstance(value, dict):
-        raise RecipeError("a recipe is a mapping of keys", where=str(path), expected="name, model, data, phases, ...")
-    lines: dict[str, int] = {}
-    if node is not None:
-        _lines(node, "", lines)
-    return value, lines
-
-
-def _lines(node: yaml.Node, prefix: str, found: dict[str, int]) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key, child in node.value:
-            place = f"{prefix}{key.value}"
-            found[place] = key.start_mark.line + 1
-            _lines(child, place + ".", found)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, child in enumerate(node.value):
-            found[f"{prefix}{index}"] = child.start_mark.line + 1
-            _lines(child, f"{prefix}{index}.", found)
+    if not isinstance(value, dict) or node is None:
+        kind = "empty" if value is None else "a list" if isinstance(value, list) else "a single value"
+        raise RecipeError(
+            f"a recipe is a mapping of keys, and this is {kind}",
+            where=str(path),
+            expected="name, model, data, phases, ...",
+            remedy="start from one that ships: luthier list recipes",
+        )
+    return value, lines_of(node)
 
 
 def _placed(problem: Problem, where: str, lines: Mapping[str, int]) -> Problem:
@@ -175,11 +137,15 @@ def _placed(problem: Problem, where: str, lines: Mapping[str, int]) -> Problem:
 
 
 def _override_of(place: str, written: Mapping[str, Any], overrides: Sequence[str]) -> str | None:
-    """The last override that set the plain value at a place; None where the recipe's own line holds."""
+    """The last override that gave what stands at a place; None where the recipe's own line holds.
+
+    What an override changed inside of a mapping or list does not make the whole its own.
+    """
     found, before = None, _value_at(written, place)
     for count, override in enumerate(overrides, start=1):
         after = _value_at(apply_overrides(written, overrides[:count]), place)
-        if after != before and not isinstance(after, (dict, list)):
+        new = not isinstance(after, (dict, list)) or not isinstance(before, (dict, list)) or after == _given(override)
+        if new and repr(after) != repr(before):  # repr, since NaN is unlike itself
             found = override
         before = after
     return found
@@ -205,19 +171,31 @@ def apply_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> dict[
     """
     result: dict[str, Any] = json.loads(json.dumps(dict(value)))
     for override in overrides:
-        path, equals, text = override.partition("=")
-        if not equals or not path:
-            raise RecipeError(f"'{override}' is no override", expected="key.path=value, for example phases.0.epochs=3")
-        try:
-            given = yaml.load(text, Loader=_Loader) if text else None
-        except yaml.YAMLError:
-            given = text
+        path, equals, _ = override.partition("=")
         keys = path.split(".")
+        if not equals or not all(keys):
+            raise RecipeError(
+                f"'{override}' is no override",
+                where=f"override {override}",
+                expected="key.path=value, for example phases.0.epochs=3",
+            )
+        given = _given(override)
         if keys[0] in _phase_keys() and len(result.get("phases") or [{}]) == 1:
             keys = ["phases", "0", *keys]
         result.setdefault("phases", [{}]) if keys[0] == "phases" else None
         _set(result, keys, given, override)
     return result
+
+
+def _given(override: str) -> Any:
+    """The value that an override gives, read as YAML; text where it is none."""
+    text = override.partition("=")[2]
+    try:
+        return parse(text)[0]
+    except yaml.YAMLError:
+        return text
+    except RecipeError as error:
+        raise RecipeError([problem.at(f"override {override[:80]}") for problem in error.problems]) from error
 
 
 def _phase_keys() -> set[str]:
@@ -251,7 +229,11 @@ def _set(target: Any, keys: Sequence[str], given: Any, override: str) -> None:
         else:
             target[key] = given
     else:
-        raise RecipeError(f"the override '{override}' goes below a plain value")
+        raise RecipeError(
+            "the path goes below a plain value",
+            where=f"override {override}",
+            expected="the path of a key that is there, or that its component has",
+        )
 
 
 def _opened(child: Any) -> Any:
@@ -266,13 +248,15 @@ def _position(items: list[Any], key: str, override: str) -> int:
     for index, item in enumerate(items):
         if item == key or (isinstance(item, dict) and (item.get("name") == key or list(item) == [key])):
             return index
-    there = [i if isinstance(i, str) else i.get("name") or next(iter(i), "") for i in items]
+    named = [item.get("name") or next(iter(item), None) if isinstance(item, dict) else item for item in items]
+    there = [*map(str, range(len(items))), *(str(name) for name in named if name is not None)]
     raise RecipeError(
-        f"the override '{override}' names '{key}', which is not in the list",
-        expected=f"a position below {len(items)}, or one of {', '.join(map(str, there)) or '(empty)'}",
+        f"the path names '{key}', which is not in the list",
+        where=f"override {override}",
+        expected="one of " + ", ".join(there) if there else "a list with something in it; this one is empty",
     )
 
 
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML that reads back to an equal one."""
-    return yaml.safe_dump(recipe.plain(), sort_keys=False, allow_unicode=True, width=100)
+    return as_text(recipe.plain())

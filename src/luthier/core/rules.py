@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from .component import find, names
 from .contracts import Objective
 from .errors import Problem, nearest
-from .evidence import Check
-from .gates import parse
+from .evidence import Check, Measure
+from .gates import Gate, parse
 from .redact import holds_secret
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def recipe_problems(recipe: Recipe) -> list[Problem]:
     found.extend(_phases(recipe))
     found.extend(_checks(recipe))
     found.extend(_gates(recipe))
+    found.extend(_decoding(recipe))
     for place, component, phase in recipe.components():
         found.extend(problem.at(place) for problem in component.problems(recipe, phase))
     return found
@@ -135,6 +136,7 @@ def _phases(recipe: Recipe) -> Iterator[Problem]:
             )
         if recipe.data_of(phase).validation is None:
             yield from _unwatched(phase, place)
+        yield from _penalties(phase, place)
 
 
 def _unwatched(phase: Phase, place: str) -> Iterator[Problem]:
@@ -148,6 +150,17 @@ def _unwatched(phase: Phase, place: str) -> Iterator[Problem]:
         if name in phase.watch.model_fields_set and getattr(phase.watch, name) is not None:
             found = f"watch.{name} {what}, and there is no validation data"
             yield Problem(found, f"{place}.watch.{name}", remedy=remedy + instead)
+
+
+def _penalties(phase: Phase, place: str) -> Iterator[Problem]:
+    for name, count in Counter(penalty.component_name() for penalty in phase.penalties).items():
+        if count > 1:
+            yield Problem(
+                f"the penalty '{name}' stands {count} times",
+                f"{place}.penalties",
+                "each penalty once: its term goes by its name",
+                "keep one, with the weight of all",
+            )
 
 
 def _checks(recipe: Recipe) -> Iterator[Problem]:
@@ -179,6 +192,16 @@ def _checks(recipe: Recipe) -> Iterator[Problem]:
                 "data.test, or data.validation where there is no test",
                 "set a share of the training data aside, data.test=0.1, or give a file: data.test=test.jsonl",
             )
+
+
+def _decoding(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.decoding.top_p < 1 and recipe.decoding.temperature == 0:
+        yield Problem(
+            f"top_p {recipe.decoding.top_p:g} is read by nothing: at temperature 0 the likeliest token is taken",
+            "decoding.top_p",
+            "a temperature above 0 beside it",
+            "set decoding.temperature=1, or remove top_p",
+        )
 
 
 def _kinds(tasks: Collection[str]) -> str:
@@ -214,12 +237,49 @@ def _gates(recipe: Recipe) -> Iterator[Problem]:
                 f"one of {', '.join(metrics)}; before .low or .high a subject may stand: base, tuned, change",
                 f"did you mean '{parsed.check}.{near}'?" if near else None,
             )
+        else:
+            yield from _unmeasured(parsed, checks[parsed.check], place)
 
 
-def _metrics(check: Check) -> list[str]:
-    """The names of what a check measures, for one class a row and for several; empty where only data can tell."""
+def _unmeasured(gate: Gate, check: Check, place: str) -> Iterator[Problem]:
+    """A gate on a subject or an interval that its check never measures: such a gate could not hold."""
+    own = [measure for measure in _measures(check) if measure.name == gate.metric and measure.group is None]
+    if not own:
+        return
+    subjects = list(dict.fromkeys(subject for measure in own for subject in _subjects(check, measure)))
+    name = f"{gate.check}.{gate.metric}"
+    for subject in filter(None, (gate.subject, "base" if gate.uses_base else None)):
+        if subject not in subjects:
+            yield Problem(
+                f"the gate '{gate.text}' needs {name} of {subject}, which is not measured",
+                place,
+                f"one of {', '.join(subjects)}",
+                f"{name}.{subjects[0]} names one of them" if gate.subject else "hold it against a number",
+            )
+    if gate.bound != "value" and not any(measure.interval for measure in own):
+        yield Problem(
+            f"the gate '{gate.text}' asks for .{gate.bound}, and {name} has no interval",
+            place,
+            "the value itself",
+            f"leave .{gate.bound} out",
+        )
+
+
+def _subjects(check: Check, measure: Measure) -> Iterator[str]:
+    """The subjects that a check measures something for, as evaluate.findings makes them."""
+    yield from measure.of or check.subjects
+    if measure.paired and measure.against is None and {"base", "tuned"} <= {*check.subjects}:
+        yield "change"
+
+
+def _measures(check: Check) -> list[Measure]:
+    """What a check measures, for one class a row and for several; empty where only data can tell."""
     try:
         found = [check.measures({"classes": (), "multi_label": several}) for several in (False, True)]
     except (KeyError, IndexError):
         return []
-    return list(dict.fromkeys(measure.name for measures in found for measure in measures))
+    return [measure for measures in found for measure in measures]
+
+
+def _metrics(check: Check) -> list[str]:
+    return list(dict.fromkeys(measure.name for measure in _measures(check)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..core.contracts import Schedule
+from ..core.errors import Problem
+from ..core.problems import refused
 from ..functional.schedule import warmup_share
 
 __all__ = ["WarmupStableDecay"]
@@ -23,6 +25,13 @@ class WarmupStableDecay(Schedule):
     warmup: float = Field(0.02, ge=0, lt=1, description="share of the steps over which the rate rises")
     decay: float = Field(0.2, gt=0, le=1)
     floor: float = Field(0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _room(self) -> WarmupStableDecay:
+        if self.warmup + self.decay > 1:
+            found = f"a warmup of {self.warmup:g} and a decay of {self.decay:g} are more than the whole phase"
+            raise refused(Problem(found, expected="shares that sum to at most 1", remedy="shorten one of the two"))
+        return self
 
     def at(self, step: int, total: int) -> float:
         # One step at least comes before the fall: a run of a single step would otherwise train at the floor.

@@ -184,7 +184,7 @@ def test_lines_of_the_file_are_named(tmp_path: Path) -> None:
         ({"phases": [{"name": "a", "objective": "classify"}, {"name": "b"}]}, "phases", "the head is gone"),
         ({"phases": [{"name": "a", "adaptation": "bottleneck"}, {"name": "b"}]}, "phases.0.adaptation", "folded"),
         ({"checks": ["forgetting"], "gates": "forgetting.ratio <= 1"}, "gates.0", "perplexity_ratio"),
-        ({"phases": [{"per_step": {"tokens": 5, "rows": 5}}]}, "phases.0.per_step", "either tokens or rows"),
+        ({"phases": [{"per_step": {"tokens": 5, "rows": 5}}]}, "phases.0.per_step", "takes tokens or rows"),
     ],
 )
 def test_rules(changes: dict[str, Any], place: str, words: str) -> None:
@@ -207,7 +207,7 @@ def test_rules(changes: dict[str, Any], place: str, words: str) -> None:
             ]
         },
         {"phases": [{"name": "a", "adaptation": "bottleneck"}, {"name": "b", "from": "another/run"}]},
-        {"checks": ["forgetting"], "gates": ["forgetting.perplexity_ratio.high <= base * 1.1"]},
+        {"checks": ["forgetting"], "gates": ["forgetting.perplexity.high <= base * 1.1"]},
     ],
 )
 def test_what_is_fine(changes: dict[str, Any]) -> None:
