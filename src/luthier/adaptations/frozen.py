@@ -19,6 +19,7 @@ from pydantic import Field, field_validator
 
 from ..core.contracts import Adaptation, ParameterGroup
 from ..core.errors import ModelError, Problem, nearest
+from ..core.problems import refused
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,8 +58,11 @@ class Frozen(Adaptation):
     @classmethod
     def _share(cls, value: Any) -> Any:
         if isinstance(value, float) and not 0 < value <= 1:
-            raise ValueError(
-                "a share of the layers lies above 0 and up to 1; the top two layers are 'last:2', layer 2 alone is [2]"
+            raise refused(
+                Problem(
+                    f"a share of the layers lies above 0 and up to 1, and this is {value:g}",
+                    remedy="the top two layers are 'last:2', layer 2 alone is [2]",
+                )
             )
         return value
 

@@ -78,6 +78,7 @@ class Lora(Adaptation):
         alpha = self.effective_alpha
         head = _modules_of(model, classification_head(model))
         targets = self._targets(model)
+        self._refuse_rank(model, targets)
         config = LoraConfig(
             r=self.rank,
             lora_alpha=int(alpha) if alpha.is_integer() else alpha,
@@ -146,6 +147,17 @@ class Lora(Adaptation):
         if hasattr(plain, "peft_config"):
             del plain.peft_config  # PEFT leaves it behind, and everyone would take the model for an adapted one
         return plain
+
+    def _refuse_rank(self, model: nn.Module, targets: list[str]) -> None:
+        """A product of rank r holds every change of a matrix whose smaller side is r: more is waste."""
+        chosen = [module for name, module in model.named_modules() if any(_ends(name, target) for target in targets)]
+        widest = max(min(module.weight.shape) for module in chosen)
+        if self.rank > widest:
+            raise ModelError(
+                f"rank {self.rank} is larger than every matrix that it would change",
+                expected=f"at most {widest}, the smaller side of the largest one",
+                remedy=f"set rank to {widest} or less, or use the adaptation full",
+            )
 
     def _targets(self, model: Any) -> list[str]:
         """What PEFT is to match: ends of names where those mean the same modules in all layers, else whole names."""

@@ -129,7 +129,7 @@ def _unknown(key: str, where: str, models: Sequence[type[BaseModel]]) -> Problem
 
 
 def _inside(key: str, models: Sequence[type[BaseModel]]) -> tuple[str, str] | None:
-    """(parent key, key) one level below `models` that is most like `key`."""
+    """(parent keys, key) one level below `models` that is most like `key`."""
     below = [
         (parent, info.alias or name)
         for owner in models
@@ -138,7 +138,7 @@ def _inside(key: str, models: Sequence[type[BaseModel]]) -> tuple[str, str] | No
         for name, info in inner.model_fields.items()
     ]
     near = nearest(key, [name for _, name in below])
-    return next((pair for pair in below if pair[1] == near), None) if near else None
+    return (" or ".join(dict.fromkeys(parent for parent, name in below if name == near)), near) if near else None
 
 
 def _likeness(one: str, other: str) -> float:

@@ -53,7 +53,13 @@ _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGN
 
 def _portable(name: str) -> str:
     if _RESERVED.fullmatch(name) or name.endswith("."):
-        raise ValueError("Windows cannot have a folder of this name: give it another, so that the run can travel")
+        raise refused(
+            Problem(
+                f"Windows cannot have a folder called '{name}'",
+                expected="a name that every system can have, so that the run can travel",
+                remedy="give it another",
+            )
+        )
     return name
 
 

@@ -49,12 +49,15 @@ def _device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    there = {"cpu": True, "mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
-    if not there[name.partition(":")[0]]:
+    kind, _, index = name.partition(":")
+    there = {"cpu": 1, "mps": int(torch.backends.mps.is_available()), "cuda": torch.cuda.device_count()}
+    if int(index or 0) >= there[kind]:
         raise MachineError(
             f"the device '{name}' is not there",
             where="machine.device",
-            expected=", ".join(key for key, value in there.items() if value),
+            expected=", ".join(
+                kind if count == 1 else f"{kind}:0 to {kind}:{count - 1}" for kind, count in there.items() if count
+            ),
             remedy="set machine.device to auto",
         )
     return torch.device(name)

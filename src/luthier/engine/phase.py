@@ -12,7 +12,7 @@ import torch
 
 from ..core.component import build
 from ..core.contracts import Adaptation, Row
-from ..core.errors import ModelError, RecipeError
+from ..core.errors import DataError, ModelError, RecipeError
 from ..core.example import Example
 from ..core.files import write_atomic
 from ..core.recipe import Phase, Recipe
@@ -127,7 +127,10 @@ def adapted(
     adaptation: Adaptation = setting.recipe.phases[number].adaptation
     # What an adaptation injects is drawn at random, and must not depend on what this process did before.
     torch.manual_seed(setting.seed)
-    model = adaptation.apply(loaded.model)
+    try:
+        model = adaptation.apply(loaded.model)
+    except ModelError as error:
+        raise ModelError([problem.at(f"phases.{number}.adaptation") for problem in error.problems]) from error
     if trained:
         adaptation.load(model, setting.result(number))
     return replace(loaded, model=model.to(setting.compute.device))
@@ -177,6 +180,15 @@ def _max_length(phase: Phase, model: torch.nn.Module) -> int:
     return min(own or LONGEST, LONGEST)
 
 
+def _encoded(setting: Setting, number: int, splits: Splits, split: str, encoding: Encoding) -> list[Row]:
+    """The rows of a split. Errors: DataError, placed at the split where the rows themselves give no place."""
+    phase = setting.recipe.phases[number]
+    try:
+        return encode_all(phase.objective, splits.get(split, ()), encoding)
+    except DataError as error:
+        raise DataError([problem.at(f"phase '{phase.name}', {split} data") for problem in error.problems]) from error
+
+
 def _tell(setting: Setting, phase: Phase, encoding: Encoding, what: str) -> None:
     """Warns of rows that encoding shortened or left out, with the most frequent reasons."""
     lost = encoding.log.counts()
@@ -206,11 +218,11 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
         if setting.recipe.new_tokens:
             setting.log("note", text=loaded.description["notes"][-1])
     encoding = encoding_of(setting, number, loaded)
-    rows = encode_all(phase.objective, splits["train"], encoding)
+    rows = _encoded(setting, number, splits, "train", encoding)
     lost = encoding.log.counts()
     _tell(setting, phase, encoding, "training")
     encoding = encoding_of(setting, number, loaded)
-    validation = encode_all(phase.objective, splits.get("validation", ()), encoding)
+    validation = _encoded(setting, number, splits, "validation", encoding)
     _tell(setting, phase, encoding, "validation")
     models = Models(role_of(loaded.model, loaded.tokenizer.pad_token_id))
     penalties = [(penalty, penalty.begin(loaded.model)) for penalty in phase.penalties]
@@ -293,8 +305,8 @@ def fit_head(setting: Setting, splits: Splits) -> Loaded:
             objective=phase.objective,
             adaptation=head,
             phase=plain,
-            rows=encode_all(phase.objective, splits["train"], encoding),
-            validation=encode_all(phase.objective, splits.get("validation", ()), encoding),
+            rows=_encoded(setting, 0, splits, "train", encoding),
+            validation=_encoded(setting, 0, splits, "validation", encoding),
             folder=setting.folder.path / "phases" / "0-base" / "checkpoints",
             seed=setting.seed,
             device=setting.compute.device,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 
 from ..core.contracts import Optimizer
+from ..core.errors import Problem
+from ..core.problems import refused
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +32,8 @@ class SGD(Optimizer):
     @model_validator(mode="after")
     def _nesterov(self) -> SGD:
         if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0")
+            found = "nesterov needs a momentum to look ahead along, and there is none"
+            raise refused(Problem(found, expected="a momentum above 0", remedy="momentum: 0.9, or nesterov: false"))
         return self
 
     def make(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
