@@ -70,7 +70,7 @@ def test_equals_the_formula_in_float64(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    monkeypatch.setattr(pack_plan, "_BLOCK", block)
+    monkeypatch.setattr(pack_plan, "BLOCK", block)
     pack_plan.plan_of.cache_clear()
     request.addfinalizer(pack_plan.plan_of.cache_clear)
     query, key, value, sinks = tensors = inputs(*heads)

@@ -11,6 +11,7 @@ from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 
 from luthier.core.component import build
+from luthier.functional.dropout import keep_mask
 from luthier.functional.low_rank import low_rank_linear
 from luthier.models.fused import fuse_lora
 
@@ -49,7 +50,7 @@ def test_dropout_acts_on_the_change_alone_and_its_gradient_is_the_forwards() -> 
     torch.manual_seed(5)
     output = low_rank_linear(x, weight, None, down, up, 1.0, 0.25)
     torch.manual_seed(5)
-    kept = torch.rand(400, 6) >= 0.25
+    kept = keep_mask((400, 6), 0.25, x.device)
     assert abs(kept.double().mean() - 0.75) < 0.05
     expected = x @ weight.T + ((x * kept) / 0.75) @ down.T @ up.T
     assert torch.allclose(output, expected, atol=1e-12)

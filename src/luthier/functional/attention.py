@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .dropout import keep_mask
 from .pack_plan import Bunch, Plan, plan_of
 
 __all__ = ["packed_attention"]
@@ -131,7 +132,7 @@ class _PackedAttention(torch.autograd.Function):
                 if _keeps(bunch, rule):
                     kept.append(p)
                 if rule.dropout > 0:
-                    kept.append(torch.rand(p.shape, device=p.device) >= rule.dropout)
+                    kept.append(keep_mask(p.shape, rule.dropout, p.device))
                     p = (p * kept[-1]).div_(1 - rule.dropout)
                 found = torch.bmm(p, part.value[:, left:right])
                 part.queries[1][:, :, low:high] = found.view(len(found), rule.group, high - low, -1)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .dropout import keep_mask
+
 __all__ = ["low_rank_linear", "squared_norm_of_change"]
 
 
@@ -43,7 +45,7 @@ class _LowRankLinear(torch.autograd.Function):
     ) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         narrow, wide = down.to(x.dtype), (up * scale).to(x.dtype)
-        kept = torch.rand(flat.shape, device=x.device) >= dropout if dropout > 0 else None
+        kept = keep_mask(flat.shape, dropout, x.device) if dropout > 0 else None
         fed = flat if kept is None else (flat * kept).div_(1 - dropout)
         image = fed @ narrow.t()
         output = flat @ weight.t() if bias is None else torch.addmm(bias, flat, weight.t())

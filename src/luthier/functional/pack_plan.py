@@ -19,9 +19,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-__all__ = ["Bunch", "Plan", "plan_of"]
+__all__ = ["BLOCK", "Bunch", "Plan", "plan_of"]
 
-_BLOCK = 256
+BLOCK = 256
 """Queries of a block. Longer sequences are cut, so that causal attention skips most of what it cannot see."""
 _SCORES = 2**18
 """Scores of a head that one product may hold: many short sequences go together, long ones alone."""
@@ -44,7 +44,7 @@ class Bunch:
     @property
     def short(self) -> bool:
         """Whether a single block holds all queries."""
-        return self.length <= _BLOCK
+        return self.length <= BLOCK
 
     def view(self, rows: Tensor, heads: int) -> Tensor:
         """The bunch's part [B * heads, length, D] of rows [places * heads, D]."""
@@ -88,8 +88,8 @@ class Plan:
 
     def blocks(self, bunch: Bunch) -> Iterator[tuple[int, int, int, int]]:
         """Blocks of queries [low, high) with the keys [left, right) that any of them can see."""
-        for low in range(0, bunch.length, _BLOCK):
-            high = min(low + _BLOCK, bunch.length)
+        for low in range(0, bunch.length, BLOCK):
+            high = min(low + BLOCK, bunch.length)
             left = 0 if self.window is None else max(0, low - self.window + 1)
             right = bunch.length if self.window is None else min(bunch.length, high + self.window - 1)
             yield low, high, left, min(right, high) if self.causal else right
@@ -170,7 +170,7 @@ def plan_of(bounds: tuple[int, ...], causal: bool, window: int | None, device: t
     start = 0
     for room, found in by_length.items():
         # Long sequences gain nothing from company, and their score matrices would all be alive at once.
-        together = max(1, _SCORES // room**2) if room < _BLOCK else 1
+        together = max(1, _SCORES // room**2) if room < BLOCK else 1
         for low in range(0, len(found), together):
             firsts, lengths = zip(*found[low : low + together], strict=True)
             length = room if len(firsts) > 1 else lengths[0]
@@ -183,6 +183,6 @@ def _room(length: int, window: int | None) -> int:
     """The length that a short sequence is computed at: few different ones make few products."""
     step = 8 if length <= 64 else 16
     # A window narrower than the filling could leave a place that fills without a key to see, and softmax without sense.
-    if length >= _BLOCK // 2 or (window is not None and window <= 16):
+    if length >= BLOCK // 2 or (window is not None and window <= 16):
         return length
     return -(-length // step) * step

@@ -1,22 +1,26 @@
-"""PEFT's LoRA layers computed as one operation, under their own names and files.
+"""Modules of transformers and PEFT computed faster, under their own names and in their own files.
 
-A layer's class is replaced by a subclass that differs in its forward pass alone; whatever that pass does not cover
-(merged or switched off, several adapters, variants such as DoRA, quantized or trained bases, hooks on the parts,
-autocast) goes PEFT's own way. So does a layer of another class: it is left as it is.
+A module's class is replaced by a subclass that differs in its forward pass alone. PEFT's LoRA layers become one
+operation; whatever that does not cover (merged or switched off, several adapters, variants such as DoRA, quantized or
+trained bases, hooks on the parts, autocast) goes PEFT's own way. Root-mean-square norms are recognized by what they
+compute: a probe holds the fused one against each class's own, since models differ (Gemma's weight is added to one).
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 
+from ..functional.dropout import dropout
 from ..functional.low_rank import low_rank_linear
+from ..functional.norm import rms_norm
 from .linears import is_linear
 
-__all__ = ["fuse_lora"]
+__all__ = ["fuse", "fuse_lora"]
 
 
 class _FusedLora(Linear):  # type: ignore[misc]
@@ -58,3 +62,70 @@ def fuse_lora(model: nn.Module) -> nn.Module:
         if type(module) is Linear:
             module.__class__ = _FusedLora
     return model
+
+
+def fuse(model: nn.Module) -> nn.Module:
+    """Has the model's plain dropouts and root-mean-square norms computed faster; returns the model."""
+    for module in model.modules():
+        if type(module) is nn.Dropout:
+            module.__class__ = _FusedDropout
+        elif type(module).__name__.endswith("RMSNorm"):
+            fused = _fused_norm(type(module), module)
+            if fused is not None:
+                module.__class__ = fused
+    return model
+
+
+class _FusedDropout(nn.Dropout):
+    """Dropout with cheap random numbers; on other devices than the CPU torch's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.inplace or not 0 < self.p < 1 or x.device.type != "cpu":
+            return super().forward(x)
+        return dropout(x, self.p)
+
+
+_norms: dict[type[nn.Module], type[nn.Module] | None] = {}
+
+
+def _fused_norm(own: type[nn.Module], module: nn.Module) -> type[nn.Module] | None:
+    """The subclass of a norm's class that computes the same in one operation; None where it would not be the same."""
+    if own not in _norms:
+        _norms[own] = _make_norm(own) if _is_plain_norm(module) else None
+    return _norms[own]
+
+
+def _eps(module: nn.Module) -> float | None:
+    found = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    return found if isinstance(found, float) else None
+
+
+def _is_plain_norm(module: nn.Module) -> bool:
+    """Whether the module's output and gradient on random values are those of rms_norm."""
+    weight, eps = getattr(module, "weight", None), _eps(module)
+    if eps is None or not isinstance(weight, nn.Parameter) or weight.dim() != 1 or len(list(module.parameters())) != 1:
+        return False
+    generator = torch.Generator().manual_seed(1)
+    drawn = torch.randn(3, len(weight), generator=generator).to(weight.device)
+    probe: Any = copy.deepcopy(module).float()
+    with torch.no_grad():
+        probe.weight.copy_(torch.rand(len(weight), generator=generator).to(weight.device) + 0.5)
+    with torch.enable_grad():
+        sides = [drawn.clone().requires_grad_() for _ in range(2)]
+        wanted, found = probe(sides[0]), rms_norm(sides[1], probe.weight, eps)
+        if not isinstance(wanted, Tensor) or wanted.shape != found.shape:
+            return False
+        slopes = [torch.autograd.grad(y.sin().sum(), x)[0] for y, x in zip((wanted, found), sides, strict=True)]
+    return torch.allclose(wanted, found, atol=1e-5) and torch.allclose(slopes[0], slopes[1], atol=1e-5)
+
+
+def _make_norm(own: type[nn.Module]) -> type[nn.Module]:
+    def forward(self: nn.Module, hidden_states: Tensor) -> Tensor:
+        eps = _eps(self)
+        weight: Any = self.weight
+        if eps is None or weight.dtype != hidden_states.dtype:
+            result: Tensor = own.forward(self, hidden_states)
+            return result
+        return rms_norm(hidden_states, weight, eps)
+
+    return type(own.__name__, (own,), {"forward": forward, "__module__": own.__module__})

@@ -32,6 +32,7 @@ from .attention import (
     still,
     transformer_of,
 )
+from .fused import fuse
 
 __all__ = ["Models", "Role", "role_of"]
 
@@ -264,6 +265,7 @@ def role_of(model: nn.Module, pad: int) -> Role:
             f"{type(inner).__name__} has an encoder and a decoder",
             expected="a causal language model or an encoder",
         )
+    fuse(inner)
     role = Role(model, pad, position_offset(model, pad))
     if inner.get_output_embeddings() is not None:
         _head_is_last(inner, pad)

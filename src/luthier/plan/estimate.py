@@ -2,12 +2,13 @@
 
     held     weights + 4 t (masters, where a trained weight is no float32) + 4 t (gradients) + s t (optimizer)
              + 4 t (the best weights, where validation keeps them)
-    kept     e m L (6 H + 2 Q + 2 K + g F) + 4 m A + 3 C        for m tokens in a micro-batch
+    kept     e m L (6 H + 2 Q + 2 K + g F + W) + 4 m A + 3 C    for m tokens in a micro-batch
 
 t: trained weights; s: bytes of optimizer state for each (AdamW: 8), from one step on a small matrix; e: bytes of a
 number in products; L blocks of width H with Q wide queries, K wide keys, F wide inner layers; g: 4 for gated inner
-layers, else 2; A: widths of what float32 adapters read in a narrower model, which is copied; C: a chunk of logits.
-Attention keeps no table of weights here. After Korthikanti et al. 2022 (arXiv:2205.05198, section 4.1), for norms that
+layers, else 2; W: heads times the length of a sequence that is short enough to keep attention's weights, else 0; A:
+widths of what float32 adapters (other than LoRA's) read in a narrower model, which is copied; C: a chunk of logits.
+After Korthikanti et al. 2022 (arXiv:2205.05198, section 4.1), for norms that
 keep their input, its normalized form and their output. The allocator's slack is not in it: a probe's peak is higher.
 """
 
@@ -20,6 +21,7 @@ import torch
 from torch import nn
 
 from ..core.contracts import Adaptation, Optimizer
+from ..functional.pack_plan import BLOCK
 
 __all__ = ["Memory", "activation_bytes", "estimate", "state_bytes", "trained_weights", "weight_bytes"]
 
@@ -45,9 +47,9 @@ class Memory:
 
 
 def estimate(
-    model: nn.Module, adaptation: Adaptation, optimizer: Optimizer, *, tokens: int, keeps_best: bool
+    model: nn.Module, adaptation: Adaptation, optimizer: Optimizer, *, tokens: int, length: int, keeps_best: bool
 ) -> Memory:
-    """The memory of training an adapted `model` with `tokens` in a micro-batch."""
+    """The memory of training an adapted `model` with `tokens` in a micro-batch, in sequences of `length`."""
     trained = [parameter for group in adaptation.groups(model) for _, parameter in group.parameters]
     count = sum(parameter.numel() for parameter in trained)
     return Memory(
@@ -56,7 +58,7 @@ def estimate(
         gradients=4 * count,
         optimizer=round(state_bytes(optimizer) * count),
         best=4 * count if keeps_best else 0,
-        activations=activation_bytes(model, tokens),
+        activations=activation_bytes(model, tokens, length),
     )
 
 
@@ -81,8 +83,8 @@ def state_bytes(optimizer: Optimizer, size: int = 32) -> float:
     return sum(value.numel() * value.element_size() for value in state) / weight.numel()
 
 
-def activation_bytes(model: nn.Module, tokens: int) -> int:
-    """Bytes that a forward pass over `tokens` tokens keeps for its backward pass."""
+def activation_bytes(model: nn.Module, tokens: int, length: int) -> int:
+    """Bytes that a forward pass over `tokens` tokens, in sequences of `length`, keeps for its backward pass."""
     config: Any = getattr(model, "config", None)
     config = getattr(config, "text_config", None) or config
     width, blocks = int(config.hidden_size), int(config.num_hidden_layers)
@@ -93,8 +95,14 @@ def activation_bytes(model: nn.Module, tokens: int) -> int:
     gated = any("gate" in name.rpartition(".")[2] for name, _ in model.named_modules())
     size = max((p.element_size() for p in model.parameters() if p.dim() > 1), key=lambda s: -s)
     block = 6 * width + 2 * queries + 2 * keys + (4 if gated else 2) * inner
+    block += heads * length if length <= BLOCK else 0  # attention's weights, which only short sequences keep
     chunk = min(_CHUNK, tokens * int(config.vocab_size)) * 4 if _has_vocabulary(model) else 0
-    adapters = [p for p in model.parameters() if p.requires_grad and p.dim() == 2 and p.element_size() > size]
+    # LoRA keeps its layer's own input; other adapters keep theirs in their dtype.
+    adapters = [
+        p
+        for name, p in model.named_parameters()
+        if p.requires_grad and p.dim() == 2 and p.element_size() > size and ".lora_" not in name
+    ]
     return tokens * (size * blocks * block + 4 * sum(p.shape[1] for p in adapters)) + 3 * chunk
 
 

@@ -195,7 +195,7 @@ class _Planning:
         budget = phase.per_step.tokens or (phase.per_step.rows or 1) * longest
         micro = min(setting.recipe.machine.micro_tokens or DEFAULT_MICRO_TOKENS, budget)
         validated = "validation" in rows and phase.watch.keep_best and setting.compute.device.type == "cpu"
-        memory = estimate(model, phase.adaptation, phase.optimizer, tokens=micro, keeps_best=validated)
+        memory = estimate(model, phase.adaptation, phase.optimizer, tokens=micro, length=longest, keeps_best=validated)
         trained = trained_weights(model, phase.adaptation)
         probe = probe_training(self._job(number, loaded, rows["train"]))
         return (

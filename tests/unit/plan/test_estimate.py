@@ -27,7 +27,7 @@ def test_held_memory_equals_what_torch_holds_after_a_step(llama: torch.nn.Module
     chosen = build("adaptations", adaptation)
     model = chosen.apply(llama)
     optimizer = build("optimizers", "adamw")
-    found = estimate(model, chosen, optimizer, tokens=64, keeps_best=False)
+    found = estimate(model, chosen, optimizer, tokens=64, length=32, keeps_best=False)
     trained = [p for group in chosen.groups(model) for _, p in group.parameters]
     made = optimizer.make([{"params": trained, "lr": 1e-3, "weight_decay": 0.0}])
     model(input_ids=torch.arange(5, 25)[None], labels=torch.arange(5, 25)[None]).loss.backward()
@@ -42,7 +42,7 @@ def test_held_memory_equals_what_torch_holds_after_a_step(llama: torch.nn.Module
 def test_bfloat16_weights_get_float32_masters(llama: torch.nn.Module) -> None:
     full = build("adaptations", "full")
     model = full.apply(llama.bfloat16())
-    found = estimate(model, full, build("optimizers", "adamw"), tokens=64, keeps_best=True)
+    found = estimate(model, full, build("optimizers", "adamw"), tokens=64, length=32, keeps_best=True)
     count = sum(p.numel() for p in model.parameters())
     assert (found.masters, found.gradients, found.best) == (4 * count, 4 * count, 4 * count)
     assert found.total == found.weights + 20 * count + found.activations
@@ -69,4 +69,4 @@ def test_kept_activations_are_near_what_autograd_keeps(
     assert loss[0].totals.requires_grad
     logits = 3 * 512 * 400 * 4
     measured = sum(storage.nbytes() for storage in kept.values())
-    assert activation_bytes(model, 512) - logits == pytest.approx(measured, rel=0.25)
+    assert activation_bytes(model, 512, 128) - logits == pytest.approx(measured, rel=0.12)

@@ -1,0 +1,51 @@
+"""Root-mean-square norm in one pass each way, with its backward written by hand.
+
+    y = w * x / sqrt(mean(x^2) + eps)
+
+Source: Zhang and Sennrich 2019 (arXiv:1910.07467, eq. 4). Computed in float32, as transformers does, and rounded before
+the weight is applied.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["rms_norm"]
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """[..., H] in x's dtype, for x [..., H] and weight [H] of the same dtype. Once differentiable."""
+    result: Tensor = _RmsNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _RmsNorm(torch.autograd.Function):
+    """Keeps the input as it came and one float32 a row: nothing else of the row is stored in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        exact = x.to(wide, copy=True)
+        inverse = torch.linalg.vector_norm(exact, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, inverse)
+        return exact.mul_(inverse).to(x.dtype) * weight
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, inverse = ctx.saved_tensors
+        given = gradients[0]
+        normed = x.to(inverse.dtype, copy=True).mul_(inverse)
+        d_weight = None
+        if ctx.needs_input_grad[1]:
+            rounded = normed.to(x.dtype)
+            d_weight = (given * rounded).flatten(0, -2).sum(0, dtype=inverse.dtype).to(weight.dtype)
+        d_x = None
+        if ctx.needs_input_grad[0]:
+            slope = (given * weight).to(inverse.dtype)
+            along = torch.linalg.vecdot(slope, normed).div_(x.shape[-1]).unsqueeze(-1)
+            d_x = slope.addcmul_(normed, along, value=-1).mul_(inverse).to(x.dtype)
+        return d_x, d_weight, None

@@ -1,0 +1,110 @@
+"""Norms and dropouts in their faster form: beside their formulas, and beside the modules whose place they take."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+
+from luthier.functional.dropout import dropout, keep_mask
+from luthier.functional.norm import rms_norm
+from luthier.models.fused import fuse
+
+CPU = torch.device("cpu")
+
+
+def draw(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.003])
+def test_a_mask_drops_its_share_everywhere_and_repeats_with_the_seed(rate: float) -> None:
+    torch.manual_seed(4)
+    first = keep_mask((701, 401), rate, CPU)
+    torch.manual_seed(4)
+    assert torch.equal(first, keep_mask((701, 401), rate, CPU))
+    assert not torch.equal(first, keep_mask((701, 401), rate, CPU))
+    dropped = (~first).double()
+    deviation = (rate * (1 - rate) / first.numel()) ** 0.5
+    assert abs(float(dropped.mean()) - rate) < 5 * deviation + 2**-17
+    flat = dropped.flatten()
+    for step in (1, 2, 4, 401):
+        together = float((flat[step:] * flat[:-step]).mean())
+        assert abs(together - rate**2) < 6 * (rate**2 * (1 - rate**2) / len(flat)) ** 0.5, "neighbors are independent"
+    for lane in range(4):
+        assert abs(float(flat[lane::4].mean()) - rate) < 11 * deviation, "each quarter of a draw has the same share"
+
+
+def test_dropout_keeps_the_mean_and_its_gradient_is_the_forwards() -> None:
+    x = draw(50, 7).requires_grad_()
+    torch.manual_seed(2)
+    found = dropout(x, 0.25)
+    torch.manual_seed(2)
+    kept = keep_mask((50, 7), 0.25, CPU)
+    assert torch.allclose(found, x * kept / 0.75, atol=1e-15)
+    assert torch.allclose(torch.autograd.grad(found.sum(), x)[0], kept.double() / 0.75, atol=1e-15)
+
+
+def test_norm_and_its_gradients_are_the_formulas() -> None:
+    x, weight = draw(2, 5, 8).requires_grad_(), draw(8, seed=2).requires_grad_()
+    wanted = weight * x / (x.square().mean(-1, keepdim=True) + 1e-3).sqrt()
+    assert torch.allclose(rms_norm(x, weight, 1e-3), wanted, atol=1e-14)
+    assert torch.autograd.gradcheck(lambda x, weight: rms_norm(x, weight, 1e-3), (x, weight))
+
+
+def test_norm_in_bfloat16_is_no_farther_from_float64_than_transformers() -> None:
+    own = LlamaRMSNorm(96, eps=1e-6).to(torch.bfloat16)
+    fused = fuse(nn.Sequential(copy.deepcopy(own)))[0]
+    assert type(fused) is not LlamaRMSNorm
+    rows = draw(300, 96).bfloat16()
+    exact_x = rows.double().requires_grad_()
+    exact = exact_x / (exact_x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    exact.sin().sum().backward()
+
+    def distances(module: nn.Module) -> tuple[float, float]:
+        x = rows.clone().requires_grad_()
+        output = module(x)
+        output.double().sin().sum().backward()
+        return float((output.double() - exact).norm().detach()), float((x.grad.double() - exact_x.grad).norm())
+
+    for ours, theirs in zip(distances(fused), distances(own), strict=True):
+        assert ours <= 1.05 * theirs
+
+
+@pytest.mark.parametrize("kind", [LlamaRMSNorm, Qwen3RMSNorm])
+def test_a_norm_that_computes_the_same_is_replaced_in_place(kind: type[nn.Module]) -> None:
+    own = kind(16)
+    fused = fuse(nn.Sequential(copy.deepcopy(own)))[0]
+    assert type(fused) is not kind
+    assert isinstance(fused, kind)
+    assert type(fused).__name__ == kind.__name__
+    assert list(fused.state_dict()) == list(own.state_dict())
+    x = draw(3, 16).float()
+    assert torch.allclose(fused(x), own(x), atol=1e-6)
+    assert torch.equal(copy.deepcopy(fused)(x), fused(x))
+    with torch.no_grad():
+        assert torch.equal(fused(x.double()), own(x.double())), "another dtype goes the module's own way"
+
+
+def test_a_norm_that_computes_something_else_is_left_alone() -> None:
+    assert type(fuse(nn.Sequential(GemmaRMSNorm(16)))[0]) is GemmaRMSNorm, "its weight is added to one"
+
+    class OddRMSNorm(LlamaRMSNorm):
+        def forward(self, hidden_states: Tensor) -> Tensor:
+            return super().forward(hidden_states) * 1.01
+
+    assert type(fuse(nn.Sequential(OddRMSNorm(16)))[0]) is OddRMSNorm
+
+
+def test_dropouts_are_replaced_and_idle_outside_training() -> None:
+    model = fuse(nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.0), nn.Dropout1d(0.5)))
+    x = draw(40, 8)
+    assert (model[0](x) == 0).double().mean() > 0.3
+    assert torch.equal(model[1](x), x)
+    assert type(model[2]) is nn.Dropout1d
+    assert torch.equal(model.eval()(x), x)
