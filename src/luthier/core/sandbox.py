@@ -43,7 +43,7 @@ def limited() -> Iterator[None]:
             yield
     except _EndlessError:
         raise _refused(f"the chat template does not end: it was stopped after {SECONDS:g} s") from None
-    except (MemoryError, OverflowError):
+    except MemoryError:
         raise _refused("the chat template asks for more memory than there is") from None
 
 

@@ -35,12 +35,12 @@ def parquet(data: bytes, name: str) -> Iterator[Record | BadRow]:
         if _told(file.metadata) > most:
             raise _too_large(len(data), name)
         for batch in file.iter_batches(batch_size=_BATCH):
-            total += batch.nbytes + _CELL * batch.num_rows * (1 + batch.num_columns)
+            total += sum(map(_bytes, batch.columns)) + _CELL * batch.num_rows * (1 + batch.num_columns)
             if total > most:
                 raise _too_large(len(data), name)
             for value in _values(batch):
                 row += 1
-                yield Record(row, value) if isinstance(value, Mapping) else BadRow(name, row, value, "")
+                yield BadRow(name, row, value, "") if isinstance(value, str) else Record(row, value)
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"the Parquet file is damaged: {first_line(error)}",
@@ -51,9 +51,22 @@ def parquet(data: bytes, name: str) -> Iterator[Record | BadRow]:
 
 
 def _told(metadata: Any) -> int:
-    """The bytes that the file itself says its pages unpack to."""
+    """The bytes that the file itself says it unpacks to: its pages, or its rows if they are many and empty."""
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-    return sum(group.column(at).total_uncompressed_size for group in groups for at in range(group.num_columns))
+    pages = sum(group.column(at).total_uncompressed_size for group in groups for at in range(group.num_columns))
+    return int(max(pages, _CELL * metadata.num_rows * (1 + metadata.num_columns)))
+
+
+def _bytes(column: pa.Array) -> int:
+    """The bytes of a column's values; a text that rows name by its number in a dictionary counts for each of them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    if not (pa.types.is_string(column.type.value_type) or pa.types.is_binary(column.type.value_type)):
+        return int(column.nbytes)
+    return int(pc.sum(pc.binary_length(column.dictionary).cast(pa.int64()).take(column.indices)).as_py() or 0)
 
 
 def _values(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any] | str]:
