@@ -1,4 +1,4 @@
-"""Faults on purpose: every place where a run writes, found by watching one, and an error of the system at any of them."""
+"""Faults on purpose: every place where a run writes, found by watching one, and an error of the system at any."""
 
 from __future__ import annotations
 

@@ -45,8 +45,7 @@ class Checkpoints:
     def write(self, step: int, checkpoint: Checkpoint) -> Path:
         """The state after `step` steps. It exists whole or not at all; older ones go only afterwards."""
         target = self._write(f"step-{step:08d}", checkpoint)
-        for old in self._steps()[: -self.keep]:
-            remove_tree(old)
+        self._prune()
         return target
 
     def write_best(self, checkpoint: Checkpoint) -> Path:
@@ -55,7 +54,10 @@ class Checkpoints:
 
     def newest(self, depends: str) -> Checkpoint | None:
         """The newest whole checkpoint of the fit that `depends` names; a torn one is passed over for the one before."""
-        return self._first([folder.name for folder in reversed(self._steps())], depends)
+        found = self._first([folder.name for folder in reversed(self._steps())], depends)
+        if found is not None:
+            self._prune()  # whoever wrote the newest may not have come to remove the oldest
+        return found
 
     def best(self, depends: str) -> Checkpoint | None:
         """The best weights of the fit that `depends` names."""
@@ -72,6 +74,10 @@ class Checkpoints:
             if found is not None and found.values.get("depends") == depends:
                 return found
         return None
+
+    def _prune(self) -> None:
+        for old in self._steps()[: -self.keep]:
+            remove_tree(old)
 
     def _steps(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("step-*") if path.suffix == "")

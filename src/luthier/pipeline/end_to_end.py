@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import GateFailed, Interrupted, MachineError, Problem, RecipeError
+from ..core.errors import DataError, GateFailed, Interrupted, MachineError, Problem, RecipeError
 from ..core.evidence import Finding
 from ..core.files import write_atomic
 from ..core.gates import Verdict
@@ -127,13 +127,29 @@ def _locked_run(
                 listener({"event": "warning", "text": text})
         if given is not None:
             write_atomic(*given)
-        write_atomic(folder.recipe, dump(recipe))
-        if len(recipe.seeds) == 1:
-            return _run_one(recipe, folder, until, listeners, stop)
-        from .repeat import repeat
+        with _recipe_put_back(folder):
+            write_atomic(folder.recipe, dump(recipe))
+            if len(recipe.seeds) == 1:
+                return _run_one(recipe, folder, until, listeners, stop)
+            from .repeat import repeat
 
-        repeat(recipe, folder, until, listeners, lambda single, at: _run_one(single, at, until, listeners, stop))
+            repeat(recipe, folder, until, listeners, lambda single, at: _run_one(single, at, until, listeners, stop))
         return Run.of(folder.path)
+
+
+@contextmanager
+def _recipe_put_back(folder: RunFolder) -> Iterator[None]:
+    """Where data refuses a changed recipe before any stage began, the folder keeps the recipe of what lies in it."""
+    folders = [folder, *(RunFolder(path) for path in folder.path.glob("seeds/seed-*"))]
+    recipes = {each.recipe: each.recipe.read_bytes() for each in folders if each.recipe.exists()}
+    before = [each.manifest().get("stages") for each in folders]
+    try:
+        yield
+    except DataError:
+        if [each.manifest().get("stages") for each in folders] == before:
+            for path, content in recipes.items():
+                write_atomic(path, content)
+        raise
 
 
 def _run_one(

@@ -121,3 +121,20 @@ def test_what_was_being_written_aside_is_cleared_away(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path)
     assert names(tmp_path) == []
     assert kept.newest("a fit") is None
+
+
+def test_what_could_not_be_removed_is_removed_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Checkpoints(tmp_path)
+    kept.write(1, state(1))
+
+    def refused(folder: Path) -> None:
+        raise MachineError("not now")
+
+    with monkeypatch.context() as patch, pytest.raises(MachineError, match="not now"):
+        patch.setattr(checkpoint, "remove_tree", refused)
+        kept.write(2, state(2))
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
+    found = Checkpoints(tmp_path).newest("a fit")
+    assert found is not None
+    assert found.values["step"] == 2
+    assert names(tmp_path) == ["step-00000002"]
