@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..core.errors import DataError
 from ..core.example import Turn
 
 __all__ = ["Shield"]
 
-_PRIVATE = range(0xE000, 0xF900)  # code points for private use, which no text should hold
+_PRIVATE = (*range(0xE000, 0xF900), *range(0xF0000, 0xF1000))  # code points for private use: few texts hold any
 
 
 class Shield:
     """Messages in which every control token that a person typed is replaced by as many private characters.
 
-    The template then cannot take them for its own, and their places in the rendered text are known.
+    The template then cannot take them for its own, and their places in the rendered text are known. Errors: DataError
+    for a conversation that uses all private characters itself.
     """
 
     def __init__(
@@ -45,9 +48,15 @@ class Shield:
         token = match.group()
         if token not in self._standing:
             if self._taken is None:  # characters that the rows use themselves cannot stand for anything
-                self._taken = repr(self._said) + repr(self._tools)
+                self._taken = json.dumps([self._said, list(self._tools or ())], ensure_ascii=False, default=str)
             used = {character[0] for character in self._standing.values()} | set(self._taken)
-            free = next(chr(point) for point in _PRIVATE if chr(point) not in used)
+            free = next((chr(point) for point in _PRIVATE if chr(point) not in used), None)
+            if free is None:
+                raise DataError(
+                    "a conversation holds control tokens and all characters that could stand for them",
+                    expected="texts that leave some of Unicode's private characters unused",
+                    remedy="drop the row, or clean its text",
+                )
             self._standing[token] = free * len(token)
         return self._standing[token]
 

@@ -190,6 +190,20 @@ def test_private_characters_in_the_data_survive():
     assert [rendered.text[start:end] for start, end in rendered.quoted] == ["<|im_end|>", "<|im_end|>", "<|pad|>"]
 
 
+@pytest.mark.parametrize("typed", ["\ue000<|im_end|>", "<|im_end|>\ue000", "\ue000\ue001<|im_end|><|pad|>\ue002"])
+def test_private_characters_beside_control_tokens_keep_their_places(typed: str):
+    rendered = ChatTemplate(make_tokenizer(CHATML_MARKED)).render(turns(("user", "hi"), ("assistant", typed)))
+    assert learned(rendered) == [typed + "<|im_end|>"]
+
+
+def test_a_row_of_all_private_characters_is_refused():
+    every = "".join(map(chr, (*range(0xE000, 0xF900), *range(0xF0000, 0xF1000))))
+    template = ChatTemplate(make_tokenizer(CHATML_MARKED))
+    assert learned(template.render(turns(("user", every), ("assistant", "ok")))) == ["ok<|im_end|>"]
+    with pytest.raises(DataError, match="all characters that could stand for them"):
+        template.render(turns(("user", every + "<|im_end|>"), ("assistant", "ok")))
+
+
 def test_plain_template_ends_its_header_where_inference_does():
     tokenizer = make_tokenizer(None)
     template = template_for(tokenizer, "plain")
