@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -63,7 +64,9 @@ def test_plain_text_trains_in_full(llama_folder: Path, tmp_path: Path) -> None:
     assert_sound(run)
 
 
-def test_classes_are_learned_in_full_and_better_than_the_base(bert_folder: Path, tmp_path: Path) -> None:
+def test_classes_are_learned_in_full_and_better_than_the_base(
+    bert_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = write_jsonl(tmp_path / "labels.jsonl", label_records(90))
     run = luthier.run(
         class_recipe(bert_folder, data, checks=["classification", "parity"], epochs=10, dropout=0.0),
@@ -76,6 +79,14 @@ def test_classes_are_learned_in_full_and_better_than_the_base(bert_folder: Path,
     evidence = json.loads((run.folder / "evidence.json").read_text())
     assert evidence["confusion"]["tuned"]["classes"] == sorted(FEELINGS)
     assert_sound(run)
+    capsys.readouterr()
+    assert command("generate", run.folder, "item 4 is odd indeed") == 0
+    named = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert named[0][1] == "odd", "a classifier names its classes, the most probable one first"
+    assert {name for _, name in named} == set(FEELINGS)
+    assert sum(float(chance.rstrip("%")) for chance, _ in named) == pytest.approx(100, abs=0.1)
+    assert command("chat", run.folder) == 2
+    assert "luthier generate" in capsys.readouterr().err
 
 
 def test_several_labels_at_once(bert_folder: Path, tmp_path: Path) -> None:
@@ -251,12 +262,25 @@ def test_two_runs_are_compared_on_the_same_items(pair: tuple[Path, Path], capsys
     assert change.p is not None
 
 
+def test_chat_in_a_pipe_holds_answers_alone(
+    pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("Number 2: the cello?\nNumber 3: the bow?\n"))
+    assert command("chat", pair[0], "--max-new-tokens", "5") == 0
+    shown = capsys.readouterr().out
+    assert "you>" not in shown
+    assert "model>" not in shown
+    assert len(shown.splitlines()) == 2
+
+
 def test_generate_answers_and_export_keeps(pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     first, _ = pair
     assert command("generate", first, "Number 2: the cello?", "--max-new-tokens", "5") == 0
     once = capsys.readouterr().out
     assert command("generate", first, "Number 2: the cello?", "--max-new-tokens", "5") == 0
     assert capsys.readouterr().out == once
+    assert command("generate", first, " ") == 2
+    assert "the prompt is empty" in capsys.readouterr().err
     assert command("export", first, "--plain") == 0
     assert stages(first)["export"] == "kept"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +15,9 @@ import typer
 from ..core.errors import LuthierError
 
 __all__ = ["app", "main"]
+
+INTERRUPTED = 130
+"""The exit status after SIGTERM and Ctrl-C, as shells have it."""
 
 app = typer.Typer(
     name="luthier",
@@ -79,15 +85,20 @@ def plan(recipe: RecipeArgument, overrides: Overrides = None) -> None:
 @app.command()
 def generate(
     folder: RunArgument,
-    prompt: Annotated[str, typer.Argument(help="What the user says; - reads standard input.")],
+    prompt: Annotated[str, typer.Argument(help="What the user says, or the text to classify; - reads standard input.")],
     max_new_tokens: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
     temperature: Annotated[float | None, typer.Option(min=0.0, show_default=False)] = None,
     seed: int = 1,
 ) -> None:
-    """Answer one prompt with a run's model."""
-    from .talk import Talker, say
+    """Answer one prompt with a run's model; a classifier names its most probable classes."""
+    from .talk import Talker, classify, is_classifier, say
 
     text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise LuthierError("the prompt is empty", expected="a text for the model to answer")
+    if is_classifier(folder):
+        say("\n".join(f"{chance:7.2%}  {name}" for name, chance in classify(folder, text)))
+        return
     say(Talker(folder, max_new_tokens, temperature, seed).answer([("user", text)]))
 
 
@@ -145,19 +156,21 @@ def doctor() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point: user errors are printed with their remedy, without a traceback, and set the exit code."""
     try:
-        app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        with _terminable():
+            # No command returns anything: what comes back is the status that typer made of an exit or a Ctrl-C.
+            status = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
+        if status:
+            sys.exit(status)
     except LuthierError as error:
         from .tables import show_error
 
         show_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
-        sys.exit(130)
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
-    except typer.Abort:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
@@ -171,6 +184,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # What other libraries raise may hold signed addresses and tokens.
         typer.echo(redact(traceback.format_exc()), err=True, nl=False)
         sys.exit(1)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does; while a run is under way, it has a way of its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(recipe: str, overrides: Sequence[str] | None, out: Path | None, until: str, plain: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,9 @@ from ..core.errors import LuthierError
 from ..core.example import Turn
 from ..core.printable import printable
 
-__all__ = ["Talker", "converse", "say"]
+__all__ = ["Talker", "classify", "converse", "is_classifier", "say"]
+
+SHOWN_CLASSES = 5
 
 
 class Talker:
@@ -25,9 +28,13 @@ class Talker:
         from ..core.recipe import Decoding, Machine
         from ..core.recipe_file import load_recipe
 
-        model = folder / "model" if (folder / "recipe.yaml").exists() else folder
-        if not (model / "config.json").exists():
-            raise _absent(folder)
+        model = _model_of(folder)
+        if is_classifier(folder):
+            raise LuthierError(
+                "the model names classes and writes no text",
+                where=str(folder),
+                remedy=f"luthier generate {folder} TEXT names the classes of a text",
+            )
         from ..data.template import template_for
         from ..engine.device import choose
         from ..models.load import load_model
@@ -64,6 +71,38 @@ class Talker:
         return str(self.loaded.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
+def _model_of(folder: Path) -> Path:
+    """The model's folder of a run, or the folder itself. Errors: LuthierError where there is no model."""
+    model = folder / "model" if (folder / "recipe.yaml").exists() else folder
+    if not (model / "config.json").exists():
+        raise _absent(folder)
+    return model
+
+
+def is_classifier(folder: Path) -> bool:
+    """Whether the run's model names classes instead of writing text."""
+    config = json.loads((_model_of(folder) / "config.json").read_text(encoding="utf-8"))
+    return any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+
+
+def classify(folder: Path, text: str) -> list[tuple[str, float]]:
+    """The most probable classes of a text, at most five, with their probabilities (of several labels each its own)."""
+    import torch
+
+    from ..models.load import load_model
+
+    loaded = load_model(str(_model_of(folder)), "sequence_classification")
+    limit = getattr(loaded.model.config, "max_position_embeddings", None) or 512
+    encoded = loaded.tokenizer(text, return_tensors="pt", truncation=True, max_length=limit)
+    with torch.inference_mode():
+        logits = loaded.model(**encoded).logits[0].double()
+    several = loaded.model.config.problem_type == "multi_label_classification"
+    chances = logits.sigmoid() if several else logits.softmax(-1)
+    names = loaded.model.config.id2label
+    order = sorted(range(len(chances)), key=lambda index: (-float(chances[index]), index))
+    return [(str(names[index]), float(chances[index])) for index in order[:SHOWN_CLASSES]]
+
+
 def say(text: str) -> None:
     """Prints what a model wrote: byte for byte into a pipe, without what a terminal would obey on a terminal."""
     typer.echo(printable(text) if sys.stdout.isatty() else text)
@@ -89,15 +128,18 @@ def _absent(folder: Path) -> LuthierError:
 def converse(talker: Talker) -> None:
     """Reads lines, answers each with the whole conversation in view."""
     turns: list[tuple[str, str]] = []
+    # Into or out of a pipe only what the model wrote is of use.
+    asks, names = ("you> ", "model> ") if sys.stdin.isatty() and sys.stdout.isatty() else ("", "")
     while True:
         try:
-            said = input("you> ").strip()
+            said = input(asks).strip()
         except (EOFError, KeyboardInterrupt):
-            typer.echo("")
+            if asks:
+                typer.echo("")
             return
         if not said:
             return
         turns.append(("user", said))
         reply = talker.answer(turns)
         turns.append(("assistant", reply))
-        say(f"model> {reply}")
+        say(f"{names}{reply}")
