@@ -145,8 +145,13 @@ class Interrupted(LuthierError):
 
 
 def first_line(error: BaseException) -> str:
-    """A foreign error in one line, for `found`: its type, and the first 300 characters of what it says."""
-    text = str(error).strip().partition("\n")[0]
+    """A foreign error in one line, for `found`: its type, and the first 300 characters of what it says.
+
+    Where the first line only announces the second (it ends in a colon), both.
+    """
+    text, _, rest = str(error).strip().partition("\n")
+    if text.rstrip().endswith(":"):
+        text = f"{text.rstrip()} {rest.strip().partition(chr(10))[0]}"
     return f"{type(error).__name__}: {text[:300]}"
 
 

@@ -19,13 +19,24 @@ from ..core.recipe import Phase, Recipe
 from ..core.run import EventLog, RunFolder
 from ..data.encode import Encoding, encode_all
 from ..models.export import save_model
-from ..models.load import Loaded, load_model
+from ..models.load import Loaded, examine, load_model
 from ..models.roles import Models, role_of
 from ..models.vocabulary import grow
 from .device import Compute
 from .fit import Fit, FitResult, fit
 
-__all__ = ["Setting", "Splits", "adapted", "encoding_of", "facts_of", "fit_head", "open_model", "survey", "train_phase"]
+__all__ = [
+    "Setting",
+    "Splits",
+    "adapted",
+    "encoding_of",
+    "examine_models",
+    "facts_of",
+    "fit_head",
+    "open_model",
+    "survey",
+    "train_phase",
+]
 
 Splits = Mapping[str, Sequence[Example]]
 LONGEST = 2048
@@ -61,6 +72,17 @@ def _before(recipe: Recipe, number: int) -> tuple[str | None, int | None]:
     if start is not None:
         return (None, names.index(start)) if start in names else (start, None)
     return (recipe.model, None) if number == 0 else (None, number - 1)
+
+
+def examine_models(setting: Setting) -> None:
+    """Looks at every model that a phase opens, before hours go into the data or into the phases before it.
+
+    Errors: ModelError for one that cannot be used, or not for the phase's task.
+    """
+    for number, phase in enumerate(setting.recipe.phases):
+        source, _ = _before(setting.recipe, number)
+        if source is not None:
+            examine(source, phase.objective.task)
 
 
 def open_model(

@@ -6,8 +6,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ModelError
-from .source import read_json, weight_files
+from ..core.errors import ModelError, first_line
+from .files import ADAPTER, read_json
+from .source import weight_files
+from .weights import refuse_infinite
 
 __all__ = ["fold_adapter"]
 
@@ -18,11 +20,18 @@ def fold_adapter(model: Any, folder: Path) -> tuple[Any, frozenset[str]]:
     The arithmetic is done in the model's dtype; hand in float32 and cast afterwards.
     Errors: ModelError for missing or unexpected keys (PEFT itself only warns), and for what cannot be folded in.
     """
-    from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
+    from peft import PeftConfig, PeftType, get_peft_model, set_peft_model_state_dict
     from safetensors.torch import load_file
 
     (file,) = weight_files(folder, adapter=True)
-    read_json(folder / "adapter_config.json")
+    kind = read_json(folder / ADAPTER).get("peft_type")
+    if kind not in list(PeftType):
+        raise ModelError(
+            f"the installed peft knows no adapter of the kind '{kind}'",
+            where=str(folder / ADAPTER),
+            expected="a peft_type such as LORA",
+            remedy="correct it, upgrade peft, or start from the adapter's base",
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -30,9 +39,12 @@ def fold_adapter(model: Any, folder: Path) -> tuple[Any, frozenset[str]]:
             config.inference_mode = False  # otherwise nothing is trainable, and the adapter's keys cannot be told
             adapted = get_peft_model(model, config)
             given = load_file(file)
+            refuse_infinite(given.items(), folder)
             outcome = set_peft_model_state_dict(adapted, given)
+    except ModelError:
+        raise
     except Exception as error:  # PEFT raises ValueError, RuntimeError and TypeError for what does not fit
-        raise _misfit(folder, f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}") from error
+        raise _misfit(folder, first_line(error)) from error
     expected = _adapter_keys(adapted)
     missing = sorted(set(outcome.missing_keys) & expected)
     unexpected = sorted(outcome.unexpected_keys)

@@ -13,17 +13,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..core.errors import ModelError, first_line
 from .carried import carried_in, put_on
+from .configuration import ProblemType, Task, configuration, plain_configuration, same_head, supports
+from .files import CONFIG
 from .fold import fold_adapter
 from .heads import head_parameters
-from .source import CONFIG, Resolved, adapter_base, check_source, fetch, read_json, resolve, weight_files
+from .source import Resolved, adapter_base, check_source, fetch, refuse_circle, resolve, weight_files
 from .tokens import load_tokenizer, stop_tokens, vocabulary_size
+from .weights import refuse_infinite
 
 __all__ = [
     "Loaded",
@@ -31,13 +34,11 @@ __all__ = [
     "Resolved",
     "Task",
     "check_source",
+    "examine",
     "load_model",
     "quiet",
     "resolve",
 ]
-
-Task = Literal["causal_lm", "sequence_classification"]
-ProblemType = Literal["single_label_classification", "multi_label_classification"]
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,12 @@ def load_model(
     found = fetch(resolve(source))
     base, links = _base_and_adapters(found)
     with quiet():
+        config = configuration(_folder(base), base.source, task, labels, problem, dropout)
         tokenizer, pad_note = load_tokenizer(_tokenizer_folder(found, base))
-        config = _configuration(base, task, labels, problem, dropout)
         whole = torch.float32 if found.adapter else dtype
-        model, fresh = _from_folder(_folder(base), task, config, whole, seed, keep_head=_same_head(base, task, labels))
+        keep_head = same_head(_folder(base), task, labels)
+        model, fresh = _from_folder(_folder(base), task, config, whole, seed, keep_head=keep_head)
+        refuse_infinite(model.named_parameters(), _folder(base))
         for link in links:
             model, held = fold_adapter(model, link)
             fresh = frozenset(name for name in fresh if name not in held)
@@ -96,6 +99,18 @@ def load_model(
     return Loaded(model, tokenizer, _folder(base), fresh, description, name)
 
 
+def examine(source: str, task: Task) -> None:
+    """Looks at what `source` names without its weights, fetching it where it is on the hub.
+
+    Errors: ModelError where the configuration or the tokenizer cannot be used, or not for this task.
+    """
+    found = fetch(resolve(source))
+    base, _ = _base_and_adapters(found)
+    with quiet():
+        supports(plain_configuration(_folder(base)), task, base.source)
+        load_tokenizer(_tokenizer_folder(found, base))
+
+
 def _folder(resolved: Resolved) -> Path:
     assert resolved.folder is not None
     return resolved.folder
@@ -106,10 +121,7 @@ def _base_and_adapters(found: Resolved) -> tuple[Resolved, list[Path]]:
     links: list[Path] = []
     while found.adapter:
         folder = _folder(found)
-        if folder in links:
-            raise ModelError(
-                "the adapter names itself as its base", where=str(folder), remedy="name the real base there"
-            )
+        refuse_circle(folder, links)
         links.append(folder)
         found = fetch(resolve(adapter_base(folder)))
     return found, links[::-1]
@@ -120,103 +132,6 @@ def _tokenizer_folder(found: Resolved, base: Resolved) -> Path:
     return own if (own / "tokenizer.json").is_file() else _folder(base)
 
 
-def _configuration(
-    base: Resolved, task: Task, labels: Sequence[str] | None, problem: ProblemType | None, dropout: float | None
-) -> Any:
-    """The model's configuration with the head's classes and the dropout set."""
-    from transformers import AutoConfig
-
-    folder = _folder(base)
-    if "auto_map" in read_json(folder / CONFIG):
-        raise ModelError(
-            "the model brings code of its own, and that is never run",
-            where=str(folder / CONFIG),
-            expected="a model that transformers knows, without auto_map",
-            remedy="use a version of the model in transformers' own format",
-        )
-    try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # KeyError, ValueError, OSError or a validation error of the hub's
-        raise ModelError(
-            f"the configuration cannot be used: {first_line(error)}",
-            where=str(folder / CONFIG),
-            expected="a model type that the installed transformers knows",
-            remedy="upgrade transformers, or choose another model",
-        ) from error
-    _supports(config, task, base.source)
-    if task == "sequence_classification":
-        names = list(labels) if labels is not None else _own_labels(config)
-        if names is None:
-            raise ModelError(
-                "the model has no classes of its own yet",
-                where=base.source,
-                expected="labels for its new head, or a model saved after classification training",
-                remedy="give labels, which a recipe takes from its training data",
-            )
-        if len(set(names)) != len(names):
-            raise ValueError("labels must differ from each other")
-        config.id2label = dict(enumerate(names))
-        config.label2id = {name: index for index, name in enumerate(names)}
-        config.problem_type = problem or config.problem_type or "single_label_classification"
-    if dropout is not None:
-        for name in _dropouts(config):
-            setattr(config, name, dropout)
-    return config
-
-
-def _supports(config: Any, task: Task, source: str) -> None:
-    """Refuses what would load and be wrong: encoder-decoders, and encoders asked to continue a text."""
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
-
-    auto = AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
-    reason = None
-    if type(config) not in auto._model_mapping:
-        reason = f"transformers has no {task.replace('_', ' ')} model of type '{config.model_type}'"
-    elif getattr(config, "is_encoder_decoder", False):
-        reason = f"'{config.model_type}' is an encoder-decoder, which luthier does not train yet"
-    elif (
-        task == "causal_lm"
-        and type(config) in AutoModelForMaskedLM._model_mapping
-        and not getattr(config, "is_decoder", False)
-    ):
-        reason = f"'{config.model_type}' is an encoder: it sees the text in both directions and cannot continue one"
-    elif task == "causal_lm" and _own_labels(config) is not None:
-        reason = "the model is a classifier: it names classes, and has no output layer for words"
-    if reason:
-        raise ModelError(
-            reason,
-            where=source,
-            expected="a decoder, such as embedded:nano" if task == "causal_lm" else "an encoder or a decoder",
-            remedy="choose another model, or the objective classify for an encoder or a classifier",
-        )
-
-
-def _own_labels(config: Any) -> list[str] | None:
-    if not any(str(name).endswith("ForSequenceClassification") for name in config.architectures or ()):
-        return None
-    return [config.id2label[index] for index in range(len(config.id2label))]
-
-
-def _same_head(base: Resolved, task: Task, labels: Sequence[str] | None) -> bool:
-    """Whether the checkpoint's head is the one asked for: the same classes in the same order."""
-    if task == "causal_lm" or labels is None:
-        return True
-    stored = read_json(_folder(base) / CONFIG)
-    named = stored.get("id2label") or {}
-    return [named[key] for key in sorted(named, key=int)] == list(labels)
-
-
-def _dropouts(config: Any) -> list[str]:
-    values = config.to_dict()
-    return [
-        name
-        for name, value in values.items()
-        if ("dropout" in name or name.endswith("pdrop"))
-        and (value is None or isinstance(value, (int, float)))
-        and not isinstance(value, bool)
-    ]
-
-
 def _from_folder(
     folder: Path, task: Task, config: Any, dtype: torch.dtype, seed: int, *, keep_head: bool
 ) -> tuple[Any, frozenset[str]]:
@@ -225,8 +140,7 @@ def _from_folder(
 
     files = weight_files(folder)
     auto = AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
-    with torch.device("meta"):
-        skeleton = auto.from_config(config)
+    skeleton = _skeleton(auto, config, folder)
     head = set(head_parameters(skeleton)) if task == "sequence_classification" else set()
     try:
         stored = _stored_names(files)
@@ -248,6 +162,7 @@ def _from_folder(
     except ModelError:
         raise
     except Exception as error:  # a torn file, a wrong shape, a missing package: each library raises its own
+        _refuse_shapes(files, skeleton)
         raise ModelError(
             f"the weights cannot be loaded: {first_line(error)}",
             where=str(folder),
@@ -257,6 +172,44 @@ def _from_folder(
     missing = set(info["missing_keys"])
     _accounted(missing - head, set(info["unexpected_keys"]) - _old_head(stored, skeleton, task), folder, task)
     return model, frozenset(missing)
+
+
+def _skeleton(auto: Any, config: Any, folder: Path) -> Any:
+    """The model without memory for its weights. Errors: ModelError for values that make no model."""
+    try:
+        with torch.device("meta"):
+            return auto.from_config(config)
+    except Exception as error:  # an unknown activation, sizes that do not divide: KeyError, ValueError, RuntimeError
+        raise ModelError(
+            f"the configuration makes no model: {first_line(error)}",
+            where=str(folder / CONFIG),
+            expected="values that the installed transformers knows",
+            remedy="copy the folder again, upgrade transformers, or choose another model",
+        ) from error
+
+
+def _refuse_shapes(files: Sequence[Path], skeleton: Any) -> None:
+    """Errors: ModelError that lists the stored weights whose shape is not that of the model."""
+    from safetensors import SafetensorError, safe_open
+
+    prefix = skeleton.base_model_prefix + "."
+    wanted = {name: list(value.shape) for name, value in skeleton.state_dict().items()}
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as opened:
+                stored = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError):
+            return
+        named = {name: next((n for n in (name, prefix + name) if n in wanted), None) for name in stored}
+        other = [(name, wanted[own]) for name, own in named.items() if own is not None and wanted[own] != stored[name]]
+        if other:
+            first = "; ".join(f"{name} is {stored[name]}, not {shape}" for name, shape in other[:3])
+            raise ModelError(
+                f"{len(other)} weights have another shape than {CONFIG} says: {first}",
+                where=str(file),
+                expected=f"the weights and the {CONFIG} of one model",
+                remedy="copy or download the folder again",
+            )
 
 
 def _stored_names(files: Sequence[Path]) -> list[str]:

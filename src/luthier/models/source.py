@@ -8,23 +8,24 @@ No torch is imported here, so that a plan can look at a source at once.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..core.embedded import PREFIX
-from ..core.errors import LuthierError, ModelError, Problem, nearest
+from ..core.errors import LuthierError, ModelError, Problem, first_line, nearest
 from .embedded import embedded_folder
+from .files import ADAPTER, CONFIG, INDEX, read_json
+from .whole import folder_problems, weight_problems
 
-__all__ = ["Resolved", "adapter_base", "check_source", "fetch", "read_json", "resolve", "weight_files"]
+__all__ = ["Resolved", "adapter_base", "check_source", "fetch", "refuse_circle", "resolve", "weight_files"]
 
-CONFIG, ADAPTER, INDEX = "config.json", "adapter_config.json", "model.safetensors.index.json"
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+_RUN_ONLY = ("*.gguf", "*.ggml", "*.onnx", "*.tflite")
 _FETCHED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md", "LICENSE*")
 
 
@@ -47,12 +48,24 @@ class Resolved:
 def resolve(source: str) -> Resolved:
     """What `source` names; nothing is downloaded.
 
-    Errors: ModelError for a folder that is absent or holds no model; MissingExtra where embedded:minilm has no package.
+    Errors: ModelError for a folder that is absent, holds no model or may not be read; MissingExtra where
+    embedded:minilm has no package.
     """
     if source.startswith(PREFIX):
         folder = embedded_folder(source)
         return Resolved("embedded", source, folder, license=_license(folder))
-    path = Path(source).expanduser()
+    try:
+        return _found(source, Path(source).expanduser())
+    except (OSError, RuntimeError) as error:  # a name that is too long, a folder that may not be read, ~nobody
+        raise ModelError(
+            f"the folder cannot be looked at: {first_line(error)[:120]}",
+            where=source[:80],
+            expected=f"a folder with {CONFIG}, an id of the hub, or embedded:nano",
+            remedy="see whether the name is right, and whether you may read the folder",
+        ) from error
+
+
+def _found(source: str, path: Path) -> Resolved:
     if path.is_dir():
         return _local(source, path)
     if path.is_file():
@@ -105,13 +118,19 @@ def fetch(resolved: Resolved) -> Resolved:
 
 def check_source(source: str) -> list[Problem]:
     """What is wrong with a source, as far as can be seen without loading or downloading; empty where nothing is."""
+    return _problems(source, ())
+
+
+def _problems(source: str, over: Sequence[Path]) -> list[Problem]:
+    """over: the adapters that lie on the source, whose base it is."""
     try:
         resolved = resolve(source)
         if resolved.folder is not None:
-            weight_files(resolved.folder, adapter=resolved.adapter)
+            weights = weight_files(resolved.folder, adapter=resolved.adapter)
             if resolved.adapter:
-                return check_source(adapter_base(resolved.folder))
-        elif os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+                return _adapter_problems(resolved.folder, weights, over)
+            return folder_problems(resolved.folder, weights)
+        if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
             from huggingface_hub import try_to_load_from_cache
 
             cached = [
@@ -125,6 +144,27 @@ def check_source(source: str) -> list[Problem]:
     return []
 
 
+def _adapter_problems(folder: Path, weights: Sequence[Path], over: Sequence[Path]) -> list[Problem]:
+    refuse_circle(folder, over)
+    named = f"the base that {folder / ADAPTER} names"
+    below = [
+        replace(problem, found=f"{problem.found} ({named})")
+        for problem in _problems(adapter_base(folder), (*over, folder))
+    ]
+    return [*weight_problems(folder, weights), *below]
+
+
+def refuse_circle(folder: Path, over: Sequence[Path]) -> None:
+    """Errors: ModelError for an adapter that already lies over itself."""
+    if folder.resolve() in [each.resolve() for each in over]:
+        raise ModelError(
+            "the adapter names itself as its base",
+            where=str(folder / ADAPTER),
+            expected="the model that it was trained on",
+            remedy="write that model's hub id or folder as base_model_name_or_path",
+        )
+
+
 def weight_files(folder: Path, *, adapter: bool = False) -> list[Path]:
     """The safetensors files of a model's (or an adapter's) folder, all there.
 
@@ -134,7 +174,15 @@ def weight_files(folder: Path, *, adapter: bool = False) -> list[Path]:
     if single.is_file():
         return [single]
     if not adapter and (folder / INDEX).is_file():
-        names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+        listed = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+            raise ModelError(
+                "the index names no files",
+                where=str(folder / INDEX),
+                expected="weight_map, from the name of each weight to its file",
+                remedy="copy or download the folder again",
+            )
+        names = sorted(set(listed.values()))
         missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
         if missing or not names:
             raise ModelError(
@@ -154,8 +202,21 @@ def weight_files(folder: Path, *, adapter: bool = False) -> list[Path]:
             expected=single.name,
             remedy="convert them once where you trust them: load with transformers, then save_pretrained",
         )
-    raise ModelError(
+    raise _run_only(folder, single.name) or ModelError(
         "the folder holds no weights", where=str(folder), expected=single.name, remedy="give a complete folder"
+    )
+
+
+def _run_only(folder: Path, expected: str) -> ModelError | None:
+    """The error for a folder of weights in a format for running a model, which loses what training needs."""
+    found = sorted(file.name for pattern in _RUN_ONLY for file in folder.glob(pattern))
+    if not found:
+        return None
+    return ModelError(
+        f"the weights are in {', '.join(found[:3])}, a format for running a model, not for training it",
+        where=str(folder),
+        expected=expected,
+        remedy="give the model that it was made from",
     )
 
 
@@ -174,19 +235,6 @@ def adapter_base(folder: Path) -> str:
         return str(folder / base)
     revision = settings.get("revision")
     return f"{base}@{revision}" if revision and not Path(base).exists() and not base.startswith(PREFIX) else base
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object from a file of a model's folder. Errors: ModelError where it cannot be read."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"the file cannot be read: {error}", where=str(file), remedy="copy the folder again"
-        ) from error
-    if not isinstance(value, dict):
-        raise ModelError("the file holds no JSON object", where=str(file), remedy="copy the folder again")
-    return value
 
 
 def _local(source: str, path: Path) -> Resolved:
@@ -216,20 +264,31 @@ def _is_path(source: str, path: Path) -> bool:
     """Whether a source that is no folder was meant as one: by its form, or because what it lies in is here."""
     if source.startswith((".", "/", "~")) or "\\" in source or path.is_absolute() or not _HUB.fullmatch(source):
         return True
+    if path.is_symlink():
+        return True
     return len(path.parts) > 1 and path.parent.is_dir()
 
 
 def _absent(source: str, path: Path) -> ModelError:
+    if source.startswith(("http://", "https://")):
+        return ModelError(
+            "a model of the hub is named by its id, not by its address",
+            where=source,
+            expected="org/name, with @revision if one is meant",
+            remedy="write " + "/".join(source.split("/")[3:5]),
+        )
     parent = path.parent
     siblings: Sequence[str] = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
     near = nearest(path.name, siblings)
     remedy = f"did you mean '{parent / near}'?" if near else f"paths are relative to {Path.cwd()}"
-    return ModelError(
-        "there is no such folder", where=source, expected=f"a folder with {CONFIG}, or a run", remedy=remedy
-    )
+    found = "the link leads nowhere" if path.is_symlink() else "there is no such folder"
+    return ModelError(found, where=source, expected=f"a folder with {CONFIG}, or a run", remedy=remedy)
 
 
 def _nothing_in(source: str, path: Path) -> ModelError:
+    other = _run_only(path, f"{CONFIG} and model.safetensors")
+    if other is not None:
+        return other
     inside = sorted(p.name for p in path.iterdir() if (p / CONFIG).is_file() or (p / ADAPTER).is_file())
     return ModelError(
         "the folder holds no model",

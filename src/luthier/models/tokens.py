@@ -9,6 +9,8 @@ from typing import Any
 
 from ..core.errors import ModelError, first_line
 from ..core.sandbox import limited, refuse_powers, refuse_size
+from .files import read_json
+from .whole import refuse_code
 
 __all__ = ["choose_pad", "load_tokenizer", "stop_tokens", "vocabulary_size"]
 
@@ -25,6 +27,9 @@ def load_tokenizer(folder: Path) -> tuple[Any, str | None]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError or its parser's own
+        file = folder / "tokenizer_config.json"
+        if file.is_file():
+            refuse_code(read_json(file), file)
         raise ModelError(
             f"the tokenizer cannot be loaded: {first_line(error)}",
             where=str(folder),

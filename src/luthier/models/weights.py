@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from ..core.errors import ModelError, Problem
 from ..core.files import file_aside
 
-__all__ = ["check_keys", "read_tensors", "read_weights", "weights_of", "write_tensors", "write_weights"]
+__all__ = [
+    "check_keys",
+    "read_tensors",
+    "read_weights",
+    "refuse_infinite",
+    "weights_of",
+    "write_tensors",
+    "write_weights",
+]
 
 FILE = "trained.safetensors"
 
@@ -103,6 +111,18 @@ def check_keys(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path
         problems.append(Problem(f"{len(shapes)} weights have another shape: {_few(shapes)}", str(path), remedy=remedy))
     if problems:
         raise ModelError(problems)
+
+
+def refuse_infinite(tensors: Iterable[tuple[str, Tensor]], folder: Path) -> None:
+    """Errors: ModelError naming the weights that hold NaN or an infinity; every loss and answer would be NaN."""
+    broken = [name for name, tensor in tensors if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if broken:
+        raise ModelError(
+            f"{len(broken)} weights hold numbers that are not finite: {_few(broken)}",
+            where=str(folder),
+            expected="finite numbers",
+            remedy="copy or download the folder again; a training that diverged may have left it so",
+        )
 
 
 def _few(items: Iterable[str], most: int = 5) -> str:

@@ -99,6 +99,7 @@ def prepare(setting: Setting) -> None:
     key = keys.prepare_key(setting)
     with kept(setting, "prepare", key, (folder.data, *own.values())) as todo:
         if todo:
+            phases.examine_models(setting)
             # What an earlier recipe in this folder read is none of this one's inputs.
             folder.replace_in_manifest(inputs={})
             for number, target in {None: folder.data, **own}.items():

@@ -17,7 +17,8 @@ from ..core.recipe_file import load_recipe
 from ..core.run import recorded_files
 from ..data.inputs import recorded_under
 from ..data.read import path_problems
-from ..models.source import CONFIG, check_source, read_json, resolve
+from ..models.files import CONFIG, read_json
+from ..models.source import check_source, resolve
 
 __all__ = ["checked", "outside_problems"]
 

@@ -1,0 +1,130 @@
+"""A model's configuration, with the head's classes and the dropout that a phase asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from ..core.errors import ModelError, first_line
+from .files import CONFIG, read_json
+from .whole import refuse_code
+
+__all__ = ["ProblemType", "Task", "configuration", "plain_configuration", "same_head", "supports"]
+
+Task = Literal["causal_lm", "sequence_classification"]
+ProblemType = Literal["single_label_classification", "multi_label_classification"]
+
+
+def configuration(
+    folder: Path,
+    source: str,
+    task: Task,
+    labels: Sequence[str] | None,
+    problem: ProblemType | None,
+    dropout: float | None,
+) -> Any:
+    """The configuration in `folder` with the head's classes and the dropout set.
+
+    Errors: ModelError where it cannot be used, or not for this task; source: how the recipe names the model.
+    """
+    config = plain_configuration(folder)
+    supports(config, task, source)
+    if task == "sequence_classification":
+        names = list(labels) if labels is not None else _own_labels(config, folder)
+        if names is None:
+            raise ModelError(
+                "the model has no classes of its own yet",
+                where=source,
+                expected="labels for its new head, or a model saved after classification training",
+                remedy="give labels, which a recipe takes from its training data",
+            )
+        if len(set(names)) != len(names):
+            raise ValueError("labels must differ from each other")
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: index for index, name in enumerate(names)}
+        config.problem_type = problem or config.problem_type or "single_label_classification"
+    if dropout is not None:
+        for name in _dropouts(config):
+            setattr(config, name, dropout)
+    return config
+
+
+def plain_configuration(folder: Path) -> Any:
+    """The configuration as it lies in the folder; code that it names is never run. Errors: ModelError."""
+    from transformers import AutoConfig
+
+    file = folder / CONFIG
+    refuse_code(read_json(file), file)
+    try:
+        return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # KeyError, ValueError, OSError or a validation error of the hub's
+        raise ModelError(
+            f"the configuration cannot be used: {first_line(error)}",
+            where=str(file),
+            expected="a model type and sizes that the installed transformers knows",
+            remedy="copy the folder again, upgrade transformers, or choose another model",
+        ) from error
+
+
+def supports(config: Any, task: Task, source: str) -> None:
+    """Refuses what would load and be wrong: encoder-decoders, and encoders asked to continue a text."""
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
+
+    auto = AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
+    reason = None
+    if type(config) not in auto._model_mapping:
+        reason = f"transformers has no {task.replace('_', ' ')} model of type '{config.model_type}'"
+    elif getattr(config, "is_encoder_decoder", False):
+        reason = f"'{config.model_type}' is an encoder-decoder, which luthier does not train yet"
+    elif (
+        task == "causal_lm"
+        and type(config) in AutoModelForMaskedLM._model_mapping
+        and not getattr(config, "is_decoder", False)
+    ):
+        reason = f"'{config.model_type}' is an encoder: it sees the text in both directions and cannot continue one"
+    elif task == "causal_lm" and _classifies(config):
+        reason = "the model is a classifier: it names classes, and has no output layer for words"
+    if reason:
+        raise ModelError(
+            reason,
+            where=source,
+            expected="a decoder, such as embedded:nano" if task == "causal_lm" else "an encoder or a decoder",
+            remedy="choose another model, or the objective classify for an encoder or a classifier",
+        )
+
+
+def same_head(folder: Path, task: Task, labels: Sequence[str] | None) -> bool:
+    """Whether the checkpoint's head is the one asked for: the same classes in the same order."""
+    if task == "causal_lm" or labels is None:
+        return True
+    named = read_json(folder / CONFIG).get("id2label") or {}
+    return [named[key] for key in sorted(named, key=int)] == list(labels)
+
+
+def _classifies(config: Any) -> bool:
+    return any(str(name).endswith("ForSequenceClassification") for name in config.architectures or ())
+
+
+def _own_labels(config: Any, folder: Path) -> list[str] | None:
+    if not _classifies(config):
+        return None
+    if sorted(config.id2label) != list(range(len(config.id2label))):
+        raise ModelError(
+            f"id2label names the classes {sorted(config.id2label)}",
+            where=str(folder / CONFIG),
+            expected=f"numbers from 0 to {len(config.id2label) - 1}",
+            remedy="correct id2label, or copy the folder again",
+        )
+    return [config.id2label[index] for index in range(len(config.id2label))]
+
+
+def _dropouts(config: Any) -> list[str]:
+    values = config.to_dict()
+    return [
+        name
+        for name, value in values.items()
+        if ("dropout" in name or name.endswith("pdrop"))
+        and (value is None or isinstance(value, (int, float)))
+        and not isinstance(value, bool)
+    ]

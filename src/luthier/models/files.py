@@ -1,0 +1,31 @@
+"""The files of a model's folder: their names, and its JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ModelError
+
+__all__ = ["ADAPTER", "CONFIG", "INDEX", "read_json"]
+
+CONFIG, ADAPTER, INDEX = "config.json", "adapter_config.json", "model.safetensors.index.json"
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file of a model's folder. Errors: ModelError where it cannot be read."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(
+            f"the file cannot be read: {error}",
+            where=str(file),
+            expected="JSON, in UTF-8",
+            remedy="copy the folder again",
+        ) from error
+    if not isinstance(value, dict):
+        raise ModelError(
+            "the file holds no JSON object", where=str(file), expected="{...}", remedy="copy the folder again"
+        )
+    return value
