@@ -65,6 +65,7 @@ ROWS = (
     Bad("half a surrogate pair", GOOD + '{"text": "\\ud83d"}', ("a.jsonl:3", "half of a surrogate pair"), 2),
     Bad("two byte-order marks", b"\xef\xbb\xbf" * 2 + GOOD.encode(), ("a.jsonl:1", "not valid JSON"), 1),
     Bad("list in the place of a row", GOOD + "[1, 2]\n", ("a.jsonl:3", "not an object: list"), 2),
+    Bad("list in the place of the first row", "[1, 2]\n" + GOOD, ("a.jsonl:1", "not an object: list"), 2),
     Bad("number in the place of a row", GOOD + "5\n", ("a.jsonl:3", "not an object: int"), 2),
     Bad("key twice", GOOD + '{"text": "a", "text": "b"}', ("a.jsonl:3", "'text' stands twice"), 2),
     Bad("key twice, inside", '{"messages": [{"role": "user", "role": "user"}]}\n', ("a.jsonl:1", "'role' stands")),

@@ -16,13 +16,9 @@ KEYS = st.sampled_from(
         *("input", "output", "history", "system", "tools", "tool_calls", "train", "weight", "id", "name", "type"),
     ]
 )
+ROLES = st.sampled_from(["user", "assistant", "system", "tool", "human", "gpt", "function_call"])
 PLAIN = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    TEXT,
-    st.sampled_from(["user", "assistant", "system", "tool", "human", "gpt", "function_call", "text", "", "{", "[]"]),
+    st.none(), st.booleans(), st.integers(), st.floats(), TEXT, ROLES, st.sampled_from(["text", "", "{", "[]"])
 )
 JSON = st.recursive(
     PLAIN, lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=4)), max_leaves=12

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from fuzzing import EDITS, JSON, KEYS, TEXT, Edits, Property, edited
+from fuzzing import EDITS, JSON, KEYS, PLAIN, ROLES, TEXT, Edits, Property, edited
 from hypothesis import strategies as st
 from tiny import CHATML_MARKED, CHATML_PLAIN, make_tokenizer
 
@@ -110,13 +110,22 @@ def any_records(records: list[dict[str, Any]]) -> None:
         detect(records, "a.jsonl")
 
 
+IDS = st.one_of(st.integers(0, 3), st.sampled_from(["0", "a:1", ""]), st.none())
+GOOD = st.one_of(
+    st.fixed_dictionaries({"text": TEXT}, optional={"id": IDS, "label": PLAIN}),
+    st.fixed_dictionaries({"messages": st.lists(st.fixed_dictionaries({"role": ROLES, "content": TEXT}), max_size=4)}),
+    st.fixed_dictionaries({"instruction": TEXT, "output": st.one_of(TEXT, st.lists(TEXT, max_size=2))}),
+)
+
+
 def any_lines(records: list[Any]) -> None:
     """Rows of any values, as a file: nothing is lost, and what is kept comes back from the store as it was."""
     text = "".join(json.dumps(record) + "\n" for record in records)
     Path("a.jsonl").write_text(text, encoding="utf-8")
     found = prepared_or_error(Data(train="a.jsonl", bad_rows="quarantine"))
-    if isinstance(found, Prepared):
+    if isinstance(found, Prepared) and not (len(records) == 1 and isinstance(records[0], list)):  # an array of rows
         assert len(found.splits["train"]) + found.summary["unread"] == len(records)
+        assert len({example.id for example in found.splits["train"]}) == len(found.splits["train"])
         save(found, Path("prepared"))
         assert load(Path("prepared")).splits == found.splits
 
@@ -208,7 +217,7 @@ PROPERTIES = {
         Property(
             any_records, 150, {"records": st.lists(st.dictionaries(KEYS, JSON, max_size=5), min_size=1, max_size=3)}
         ),
-        Property(any_lines, 100, {"records": st.lists(JSON, min_size=1, max_size=5)}),
+        Property(any_lines, 100, {"records": st.lists(st.one_of(GOOD, GOOD, JSON), min_size=1, max_size=6)}),
         Property(
             any_texts,
             120,

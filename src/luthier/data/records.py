@@ -98,10 +98,10 @@ def _kind(data: bytes, name: str) -> str:
         )
     if kind in ("json", "jsonl", None):
         if head.startswith(b"["):
-            return "json"
+            return "jsonl" if kind == "jsonl" and _starts_as_lines(data, list) else "json"
         if head.startswith(b"{"):
-            return "jsonl" if kind == "jsonl" or _starts_as_lines(data) else "json"
-    elif head.startswith(b"{") and _starts_as_lines(data, alone=True):
+            return "jsonl" if kind == "jsonl" or _starts_as_lines(data, dict) else "json"
+    elif head.startswith(b"{") and _starts_as_lines(data, dict, alone=True):
         return "jsonl"
     if kind is not None:
         return kind
@@ -113,14 +113,14 @@ def _kind(data: bytes, name: str) -> str:
     )
 
 
-def _starts_as_lines(data: bytes, alone: bool = False) -> bool:
-    """Whether the first line is an object of its own, with more lines after it (or `alone`)."""
+def _starts_as_lines(data: bytes, kind: type, alone: bool = False) -> bool:
+    """Whether the first line is a value of its own, of this kind, with more lines after it (or `alone`)."""
     begin = len(data) - len(data.lstrip())
     end = data.find(b"\n", begin)
     if not alone and (end < 0 or not data[end:].strip()):
         return False
     try:
-        return isinstance(json.loads(data[begin : end if end >= 0 else len(data)]), dict)
+        return isinstance(json.loads(data[begin : end if end >= 0 else len(data)]), kind)
     except (ValueError, RecursionError):
         return False
 
