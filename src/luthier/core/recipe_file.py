@@ -78,7 +78,7 @@ def load_recipe(
         given = [_override_of(problem.where or "", written, overrides) for problem in problems]
         raise RecipeError(
             [
-                _placed(problem, f"override {override}", {}) if override else _placed(problem, where, lines)
+                _placed(problem, _named(override), {}) if override else _placed(problem, where, lines)
                 for problem, override in zip(problems, given, strict=True)
             ]
         )
@@ -176,7 +176,7 @@ def apply_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> dict[
         if not equals or not all(keys):
             raise RecipeError(
                 f"'{override}' is no override",
-                where=f"override {override}",
+                where=_named(override),
                 expected="key.path=value, for example phases.0.epochs=3",
             )
         given = _given(override)
@@ -187,6 +187,12 @@ def apply_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> dict[
     return result
 
 
+def _named(override: str) -> str:
+    """An override as a problem's place, in one line."""
+    line = " ".join(override.split())
+    return f"override {line}" if len(line) <= 100 else f"override {line[:100]}..."
+
+
 def _given(override: str) -> Any:
     """The value that an override gives, read as YAML; text where it is none."""
     text = override.partition("=")[2]
@@ -195,7 +201,7 @@ def _given(override: str) -> Any:
     except yaml.YAMLError:
         return text
     except RecipeError as error:
-        raise RecipeError([problem.at(f"override {override[:80]}") for problem in error.problems]) from error
+        raise RecipeError([problem.at(_named(override)) for problem in error.problems]) from error
 
 
 def _phase_keys() -> set[str]:
@@ -231,7 +237,7 @@ def _set(target: Any, keys: Sequence[str], given: Any, override: str) -> None:
     else:
         raise RecipeError(
             "the path goes below a plain value",
-            where=f"override {override}",
+            where=_named(override),
             expected="the path of a key that is there, or that its component has",
         )
 
@@ -252,7 +258,7 @@ def _position(items: list[Any], key: str, override: str) -> int:
     there = [*map(str, range(len(items))), *(str(name) for name in named if name is not None)]
     raise RecipeError(
         f"the path names '{key}', which is not in the list",
-        where=f"override {override}",
+        where=_named(override),
         expected="one of " + ", ".join(there) if there else "a list with something in it; this one is empty",
     )
 

@@ -162,7 +162,7 @@ def _from_folder(
     except ModelError:
         raise
     except Exception as error:  # a torn file, a wrong shape, a missing package: each library raises its own
-        _refuse_shapes(files, skeleton)
+        _refuse_shapes(files, skeleton, head)
         raise ModelError(
             f"the weights cannot be loaded: {first_line(error)}",
             where=str(folder),
@@ -188,12 +188,12 @@ def _skeleton(auto: Any, config: Any, folder: Path) -> Any:
         ) from error
 
 
-def _refuse_shapes(files: Sequence[Path], skeleton: Any) -> None:
-    """Errors: ModelError that lists the stored weights whose shape is not that of the model."""
+def _refuse_shapes(files: Sequence[Path], skeleton: Any, head: set[str]) -> None:
+    """Errors: ModelError that lists the stored weights, but those of a head, whose shape is not the model's."""
     from safetensors import SafetensorError, safe_open
 
     prefix = skeleton.base_model_prefix + "."
-    wanted = {name: list(value.shape) for name, value in skeleton.state_dict().items()}
+    wanted = {name: list(value.shape) for name, value in skeleton.state_dict().items() if name not in head}
     for file in files:
         try:
             with safe_open(file, framework="pt") as opened:
