@@ -85,30 +85,18 @@ def _weights(scores: Tensor, sinks: Tensor | None, rule: _Rule) -> Tensor:
     return torch.softmax(torch.cat([exact, extra], dim=-1), dim=-1)[..., :-1].to(scores.dtype)
 
 
-@dataclass(frozen=True)
-class _Folded:
-    """A bunch's query, key, value (and more of the query's or value's kind) as views for batched products."""
-
-    queries: tuple[Tensor, ...]
-    key: Tensor
-    value: Tensor
-
-    @classmethod
-    def of(
-        cls, bunch: Bunch, queries: tuple[Tensor, ...], key: Tensor, value: Tensor, group: int, heads: int
-    ) -> _Folded:
-        """queries: rows of Hq heads, viewed as [B * Hk, G, L, .]; key and value: rows of Hk heads, [B * Hk, L, .]."""
-        viewed = (bunch.view(rows, heads * group) for rows in queries)
-        return cls(
-            tuple(x.view(-1, group, bunch.length, x.shape[-1]) for x in viewed),
-            bunch.view(key, heads),
-            bunch.view(value, heads),
-        )
+def _queries(rows: Tensor, bunch: Bunch, heads: int, group: int, block: tuple[int, int, int, int]) -> Tensor:
+    """A block's part [B * Hk, G * n, .] of rows of Hq heads: a view where the block holds all queries, else a copy."""
+    low, high, _, _ = block
+    folded = bunch.view(rows, heads * group).view(-1, group, bunch.length, rows.shape[-1])
+    return folded[:, :, low:high].reshape(len(folded), -1, rows.shape[-1])
 
 
-def _cut(x: Tensor, low: int, high: int) -> Tensor:
-    """[N, G, L, D] -> [N, G * (high - low), D]."""
-    return x[:, :, low:high].reshape(x.shape[0], -1, x.shape[-1])
+def _put(rows: Tensor, found: Tensor, bunch: Bunch, heads: int, group: int, block: tuple[int, int, int, int]) -> None:
+    """Writes a block's [B * Hk, G * n, .] to its places in rows of Hq heads."""
+    low, high, _, _ = block
+    folded = bunch.view(rows, heads * group).view(-1, group, bunch.length, rows.shape[-1])
+    folded[:, :, low:high] = found.view(len(folded), group, high - low, -1)
 
 
 class _PackedAttention(torch.autograd.Function):
@@ -118,24 +106,26 @@ class _PackedAttention(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, sinks: Tensor | None, plan: Plan, rule: _Rule
     ) -> Tensor:
-        heads = key.shape[1]
+        heads, group = key.shape[1], rule.group
         q, k, v = plan.rows(query), plan.rows(key), plan.rows(value)
         out = v.new_empty(len(q), v.shape[-1])
         kept: list[Tensor] = []
         for bunch in plan.bunches:
-            part = _Folded.of(bunch, (q, out), k, v, rule.group, heads)
+            keys, values = bunch.view(k, heads), bunch.view(v, heads)
             for block in plan.blocks(bunch):
-                low, high, left, right = block
-                bias = plan.bias(bunch, block, heads, rule.group, q.dtype)
-                scores, _ = _scores(_cut(part.queries[0], low, high), part.key[:, left:right], bias, rule)
+                left, right = block[2:]
+                bias = plan.bias(bunch, block, heads, group, q.dtype)
+                scores, _ = _scores(_queries(q, bunch, heads, group, block), keys[:, left:right], bias, rule)
                 p = _weights(scores, sinks, rule)
                 if _keeps(bunch, rule):
                     kept.append(p)
                 if rule.dropout > 0:
                     kept.append(keep_mask(p.shape, rule.dropout, p.device))
                     p = (p * kept[-1]).div_(1 - rule.dropout)
-                found = torch.bmm(p, part.value[:, left:right])
-                part.queries[1][:, :, low:high] = found.view(len(found), rule.group, high - low, -1)
+                if bunch.short:
+                    torch.bmm(p, values, out=_queries(out, bunch, heads, group, block))
+                else:
+                    _put(out, torch.bmm(p, values[:, left:right]), bunch, heads, group, block)
         ctx.save_for_backward(q, k, v, out, *([] if sinks is None else [sinks]), *kept)
         ctx.plan, ctx.rule, ctx.sunk, ctx.heads = plan, rule, sinks is not None, heads
         return plan.tokens_of(out, query.shape[1])
@@ -151,40 +141,41 @@ class _PackedAttention(torch.autograd.Function):
         kept = iter(rest)
         wide = torch.promote_types(q.dtype, torch.float32)
         d_out = plan.gradient_rows(gradients[0])
-        # sum(P * dP) = sum(dO * O) (Dao et al. 2022, appendix B.2), with dropout too.
-        inner = (d_out.to(wide) * out).sum(-1, keepdim=True)
+        # -sum(P * dP) = -sum(dO * O) (Dao et al. 2022, appendix B.2), with dropout too.
+        inner = (d_out.to(wide) * out).sum(-1, keepdim=True).neg_()
         d_q, d_k, d_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         d_sinks = None if sinks is None else torch.zeros_like(sinks, dtype=torch.promote_types(sinks.dtype, wide))
         for bunch in plan.bunches:
-            part = _Folded.of(bunch, (q, d_out, inner, d_q), k, v, rule.group, heads)
-            sums = _Folded.of(bunch, (), d_k, d_v, rule.group, heads)
-            blocks = list(plan.blocks(bunch))
+            keys, values, d_keys, d_values = (bunch.view(x, heads) for x in (k, v, d_k, d_v))
             # The sums over blocks are kept in float32; a single block needs none.
-            totals = [torch.zeros_like(x, dtype=wide) for x in (sums.key, sums.value)] if len(blocks) > 1 else None
-            for block in blocks:
-                low, high, left, right = block
+            sums = None if bunch.short else [torch.zeros_like(x, dtype=wide) for x in (d_keys, d_values)]
+            for block in plan.blocks(bunch):
+                left, right = block[2:]
                 p = next(kept) if _keeps(bunch, rule) else None
                 mask = next(kept) if rule.dropout > 0 else None
                 bias = plan.bias(bunch, block, heads, rule.group, q.dtype)
-                cut = (
-                    _cut(part.queries[0], low, high),
-                    _cut(part.queries[1], low, high),
-                    _cut(part.queries[2], low, high),
+                given = _Block(
+                    _queries(q, bunch, heads, rule.group, block),
+                    _queries(d_out, bunch, heads, rule.group, block),
+                    _queries(inner, bunch, heads, rule.group, block),
+                    keys[:, left:right],
+                    values[:, left:right],
                 )
-                given = (*cut, part.key[:, left:right], part.value[:, left:right])
-                found = _block_backward(given, p, mask, bias, sinks, rule)
-                part.queries[3][:, :, low:high] = found[0].view(len(found[0]), rule.group, high - low, -1)
-                if totals is None:
-                    sums.key.copy_(found[1])
-                    sums.value.copy_(found[2])
+                used, d_s, lost = given.slopes(p, mask, bias, sinks, rule)
+                into = _queries(d_q, bunch, heads, rule.group, block)
+                torch.baddbmm(into, d_s, given.key, beta=0, alpha=rule.scaling, out=into)
+                if sums is None:
+                    torch.baddbmm(d_keys, d_s.mT, given.query, beta=0, alpha=rule.scaling, out=d_keys)
+                    torch.bmm(used.mT, given.d_out, out=d_values)
                 else:
-                    totals[0][:, left:right] += found[1]
-                    totals[1][:, left:right] += found[2]
+                    _put(d_q, into, bunch, heads, rule.group, block)
+                    sums[1][:, left:right] += torch.bmm(used.mT, given.d_out)
+                    sums[0][:, left:right] += torch.bmm(d_s.mT, given.query).mul_(rule.scaling)
                 if d_sinks is not None:
-                    d_sinks += found[3].view(len(bunch.firsts), -1).sum(0)
-            if totals is not None:
-                sums.key.copy_(totals[0])
-                sums.value.copy_(totals[1])
+                    d_sinks += lost.view(len(bunch.firsts), -1).sum(0)
+            if sums is not None:
+                d_keys.copy_(sums[0])
+                d_values.copy_(sums[1])
         given_sinks = None if sinks is None or d_sinks is None else d_sinks.to(sinks.dtype)
         back = (plan.tokens_of(d_q, heads * rule.group), plan.tokens_of(d_k, heads), plan.tokens_of(d_v, heads))
         return *back, given_sinks, None, None
@@ -195,36 +186,37 @@ def _keeps(bunch: Bunch, rule: _Rule) -> bool:
     return bunch.short and rule.softcap is None
 
 
-def _block_backward(
-    parts: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
-    p: Tensor | None,
-    kept: Tensor | None,
-    bias: Tensor,
-    sinks: Tensor | None,
-    rule: _Rule,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of one block: query [N, G*n, D], key [N, m, D], value [N, m, Dv], sinks [N, G].
+@dataclass(frozen=True)
+class _Block:
+    """A block in the backward pass: query, gradient of the output [N, G*n, .], -sum(P * dP), key, value [N, m, .]."""
 
-    parts: query, the output's gradient, sum(P * dP), key, value. With weights P and their gradient dP:
-    dS = P * (dP - sum(P * dP)). The sink's weight is 1 - sum(P), its own dP is 0.
-    """
-    q, do, inner, k, v = parts
-    bent = None
-    if p is None:
-        scores, bent = _scores(q, k, bias, rule)
-        p = _weights(scores, sinks, rule)
-    d_sinks = q.new_zeros(0)
-    if sinks is not None:
-        lost = (1 - p.to(inner.dtype).sum(-1, keepdim=True)) * inner
-        d_sinks = -lost.view(len(q), rule.group, -1).sum(-1)
-    if kept is None:
-        d_v = torch.bmm(p.transpose(1, 2), do)
-        d_s = torch.baddbmm(-inner.to(q.dtype), do, v.transpose(1, 2)).mul_(p)
-    else:
-        d_v = torch.bmm((p * kept).div_(1 - rule.dropout).transpose(1, 2), do)
-        d_p = torch.bmm(do, v.transpose(1, 2)).mul_(kept).div_(1 - rule.dropout)
-        d_s = d_p.sub_(inner.to(d_p.dtype)).mul_(p)
-    if bent is not None:
-        d_s = d_s.mul_(1 - bent * bent)
-    # The scores' scale is applied to what is narrow.
-    return torch.bmm(d_s, k).mul_(rule.scaling), torch.bmm(d_s.transpose(1, 2), q).mul_(rule.scaling), d_v, d_sinks
+    query: Tensor
+    d_out: Tensor
+    inner: Tensor
+    key: Tensor
+    value: Tensor
+
+    def slopes(
+        self, p: Tensor | None, kept: Tensor | None, bias: Tensor, sinks: Tensor | None, rule: _Rule
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights as they were used, gradients of the scores before their scale [N, G*n, m], of the sinks [N, G].
+
+        With weights P and their gradient dP: dS = P * (dP - sum(P * dP)). The sink's weight is 1 - sum(P), its own dP
+        is 0.
+        """
+        bent = None
+        if p is None:
+            scores, bent = _scores(self.query, self.key, bias, rule)
+            p = _weights(scores, sinks, rule)
+        d_sinks = self.query.new_zeros(0)
+        if sinks is not None:
+            lost = (1 - p.to(self.inner.dtype).sum(-1, keepdim=True)) * self.inner
+            d_sinks = lost.view(len(p), rule.group, -1).sum(-1)
+        inner = self.inner.to(p.dtype)
+        if kept is None:
+            used, d_s = p, torch.baddbmm(inner, self.d_out, self.value.mT).mul_(p)
+        else:
+            used = (p * kept).div_(1 - rule.dropout)
+            d_p = torch.bmm(self.d_out, self.value.mT).mul_(kept).div_(1 - rule.dropout)
+            d_s = d_p.add_(inner).mul_(p)
+        return used, d_s if bent is None else d_s.mul_(1 - bent * bent), d_sinks

@@ -112,10 +112,25 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, rule: _Rule) ->
     return bent * rule.softcap, bent
 
 
-def _slopes(logits: Tensor, bent: Tensor | None, targets: Tensor, rule: _Rule) -> Tensor:
-    """d (-logp) / d raw logit, [n, V]: softmax - (1-e) onehot - e/V, through cap and scale."""
+def _picked(logits: Tensor, chances: Tensor | None, targets: Tensor, smoothing: float) -> Tensor:
+    """[n] log-probabilities of the targets; from the softmax where that is there anyway.
+
+    log sum exp is then the largest logit less the log of its share, which is at least 1/V: no second pass with exp.
+    """
+    if chances is None:
+        every = torch.log_softmax(logits, dim=-1)
+        picked, mean = every.gather(1, targets[:, None])[:, 0], every.mean(-1) if smoothing else None
+    else:
+        normalizer = logits.amax(-1) - chances.amax(-1).log()
+        picked = logits.gather(1, targets[:, None])[:, 0] - normalizer
+        mean = logits.mean(-1) - normalizer if smoothing else None
+    return picked if mean is None else (1 - smoothing) * picked + smoothing * mean
+
+
+def _slopes(chances: Tensor, bent: Tensor | None, targets: Tensor, rule: _Rule) -> Tensor:
+    """d (-logp) / d raw logit, [n, V]: softmax - (1-e) onehot - e/V, through cap and scale; `chances` is used up."""
     # Not exp(logits - normalizer): for far smaller logits the CPU's exp is twenty times slower than the fused softmax.
-    slopes = torch.softmax(logits, dim=-1)
+    slopes = chances
     if rule.smoothing:
         slopes.sub_(rule.smoothing / slopes.shape[1])
     slopes.scatter_add_(1, targets[:, None], slopes.new_full((len(slopes), 1), rule.smoothing - 1))
@@ -136,13 +151,10 @@ class _TokenLogps(torch.autograd.Function):
         for low in range(0, len(hidden), rule.chunk):
             part = slice(low, low + rule.chunk)
             logits, bent = _logits(hidden[part], weight, bias, rule)
-            every = torch.log_softmax(logits, dim=-1)
-            logps[part] = every.gather(1, targets[part, None])[:, 0]
-            if rule.smoothing:
-                logps[part] = (1 - rule.smoothing) * logps[part] + rule.smoothing * every.mean(-1)
-            del every
-            if at_once:
-                rows[part] = -(_slopes(logits, bent, targets[part], rule).to(weight.dtype) @ weight)
+            chances = torch.softmax(logits, dim=-1) if at_once else None
+            logps[part] = _picked(logits, chances, targets[part], rule.smoothing)
+            if chances is not None:
+                rows[part] = -(_slopes(chances, bent, targets[part], rule).to(weight.dtype) @ weight)
         ctx.at_once, ctx.rule = at_once, rule
         if at_once:
             ctx.save_for_backward(rows)
@@ -167,7 +179,7 @@ class _TokenLogps(torch.autograd.Function):
         for low in range(0, len(hidden), rule.chunk):
             part = slice(low, low + rule.chunk)
             logits, bent = _logits(hidden[part], weight, bias, rule)
-            slopes = _slopes(logits, bent, targets[part], rule).mul_(-gradients[0][part, None])
+            slopes = _slopes(torch.softmax(logits, dim=-1), bent, targets[part], rule).mul_(-gradients[0][part, None])
             if d_bias is not None:
                 d_bias += slopes.sum(0)
             low_precision = slopes.to(weight.dtype)
