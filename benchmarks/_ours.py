@@ -1,4 +1,4 @@
-"""Our side of the LoRA benchmark: the engine's fit, in a process of its own."""
+"""Our side of the training benchmarks: the engine's fit, in a process of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def steps_of(rows: Sequence[Example], budget: int) -> list[list[int]]:
 
 
 def run(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """settings: model (a folder), rows, batch (tokens a step), alike (bf16 weights, allocator as it is) or not."""
+    """settings: model (a folder), kind, rows, batch (tokens a step), alike (bf16 weights, allocator as it is) or not."""
     import numpy as np
     import torch
 
@@ -37,7 +37,8 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     compute = choose(Machine(device="cpu", dtype="bfloat16" if settings["alike"] else "auto"))
     loaded = load_model(settings["model"], "causal_lm", dtype=compute.dtype, device=compute.device, seed=1)
     body = sum(value.numel() for name, value in loaded.model.named_parameters() if "embed" not in name)
-    phase = Phase(objective="causal_lm", adaptation={"lora": {"rank": RANK}}, per_step={"tokens": settings["batch"]})
+    adaptation = {"lora": {"rank": RANK}} if settings["kind"] == "lora" else "full"
+    phase = Phase(objective="causal_lm", adaptation=adaptation, per_step={"tokens": settings["batch"]})
     model = phase.adaptation.apply(loaded.model)
     rows = examples(settings["rows"])
     encoded = []
@@ -62,7 +63,7 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
             order=steps_of(rows, settings["batch"]),
         )
     )
-    return clock.result(rows[WARM:], body, str(compute.dtype).removeprefix("torch."))
+    return clock.result(settings["kind"], rows[WARM:], body, str(compute.dtype).removeprefix("torch."))
 
 
 if __name__ == "__main__":

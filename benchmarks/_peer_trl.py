@@ -1,4 +1,4 @@
-"""The peer's side of the LoRA benchmark: TRL's SFTTrainer with PEFT, in a process of its own."""
+"""The peer's side of the training benchmarks: TRL's SFTTrainer, for LoRA with PEFT, in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks._workload import RANK, Clock, examples, worker
 
 
 def run(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """settings: model (a folder), rows, batch (rows a step), alike (bf16 weights, no recomputation) or not."""
+    """settings: model (a folder), kind, rows, batch (rows a step), alike (bf16 weights, no recomputation) or not."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -52,17 +52,19 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
         use_cpu=True,
         **given,
     )
-    adapters = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapters = None
+    if settings["kind"] == "lora":
+        adapters = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
     trainer = SFTTrainer(settings["model"], args=config, train_dataset=data, peft_config=adapters, callbacks=[Mark()])
-    frozen = {name: value for name, value in trainer.model.named_parameters() if "lora_" not in name}
-    body = sum(value.numel() for name, value in frozen.items() if "embed" not in name)
+    held = {name: value for name, value in trainer.model.named_parameters() if "lora_" not in name}
+    body = sum(value.numel() for name, value in held.items() if "embed" not in name)
     # What the trainer made of the rows is what we gave it: order, length, and what is learned.
     first = next(iter(trainer.get_train_dataloader()))
     assert first["input_ids"].shape[1] == max(len(row.ids) for row in rows[:batch])
     assert int((first["labels"] != -100).sum()) == sum(row.learned for row in rows[:batch])
     trainer.train()
-    dtype = "autocast" if next(iter(frozen.values())).dtype == torch.float32 else "bfloat16"
-    return clock.result(rows[batch:], body, dtype)
+    dtype = "autocast" if next(iter(held.values())).dtype == torch.float32 else "bfloat16"
+    return clock.result(settings["kind"], rows[batch:], body, dtype)
 
 
 if __name__ == "__main__":

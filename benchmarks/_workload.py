@@ -1,4 +1,4 @@
-"""What both sides of the LoRA benchmark get: a 135M Llama shape, examples of instruction-like lengths, a clock."""
+"""What both sides of the training benchmarks get: a 135M Llama shape, examples of instruction-like lengths, a clock."""
 
 from __future__ import annotations
 
@@ -80,12 +80,14 @@ def write_model(folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
-def work(body: int, tokens: int, learned: int) -> float:
-    """Floating-point operations that LoRA training of these tokens needs: forward, and backward to the inputs only.
+def work(kind: str, body: int, tokens: int, learned: int) -> float:
+    """Floating-point operations that training of these tokens needs; attention's and the adapters' own are left out.
 
-    4 a body parameter and token, 4 an entry of the output layer and learned token; the adapters' own are left out.
+    lora: forward, and backward to the inputs only, 4 a body parameter and token, and 4 an entry of the output layer and
+    learned token. full: backward to the weights too, 6 of each.
     """
-    return 4.0 * body * tokens + 4.0 * VOCABULARY * HIDDEN * learned
+    each = {"lora": 4.0, "full": 6.0}[kind]
+    return each * (body * tokens + VOCABULARY * HIDDEN * learned)
 
 
 def ceiling(sizes: tuple[int, ...] = (1024, 2048, 4096), repeats: int = 3) -> float:
@@ -115,7 +117,7 @@ class Clock:
         if loss is not None:
             self.losses.append(loss)
 
-    def result(self, timed: list[Example], body: int, dtype: str) -> dict[str, Any]:
+    def result(self, kind: str, timed: list[Example], body: int, dtype: str) -> dict[str, Any]:
         """Rate and memory, `timed` being the rows after the first step. Errors: ValueError under two steps."""
         if len(self.marks) < 2:
             raise ValueError(f"{len(self.marks)} steps were made; the first is warm-up, so at least 2 are needed")
@@ -126,7 +128,7 @@ class Clock:
             "tokens_per_s": tokens / seconds,
             # Linux counts in KiB, macOS in bytes.
             "peak_gb": peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9,
-            "operations_per_s": work(body, tokens, learned) / seconds,
+            "operations_per_s": work(kind, body, tokens, learned) / seconds,
             "first_loss": self.losses[0],
             "steps": len(self.marks),
             "dtype": dtype,

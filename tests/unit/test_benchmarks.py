@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from benchmarks import _workload, record, sft_lora
+from benchmarks import _sft, _workload, record
 from benchmarks._ours import steps_of
 from benchmarks.record import Measured
 
@@ -35,7 +35,8 @@ def test_our_steps_hold_every_row_once_in_order_and_within_the_budget() -> None:
 
 def test_operations_worked_out_by_hand() -> None:
     # 4 * 10 * 3 for the body, 4 * 49152 * 576 * 2 for two learned tokens.
-    assert _workload.work(10, 3, 2) == 120 + 226_492_416
+    assert _workload.work("lora", 10, 3, 2) == 120 + 226_492_416
+    assert _workload.work("full", 10, 3, 2) == 180 + 339_738_624
 
 
 def test_the_clock_leaves_the_first_step_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,9 +45,9 @@ def test_the_clock_leaves_the_first_step_out(monkeypatch: pytest.MonkeyPatch) ->
     clock = _workload.Clock()
     for loss in (3.0, 2.0, 1.0):
         clock.step(loss)
-    found = clock.result([_workload.Example((1,) * 30, 10), _workload.Example((1,) * 60, 20)], 10, "float32")
+    found = clock.result("lora", [_workload.Example((1,) * 30, 10), _workload.Example((1,) * 60, 20)], 10, "float32")
     assert found["tokens_per_s"] == 90 / 6
-    assert found["operations_per_s"] == _workload.work(10, 90, 30) / 6
+    assert found["operations_per_s"] == _workload.work("lora", 10, 90, 30) / 6
     assert found["first_loss"] == 3.0
 
 
@@ -54,7 +55,7 @@ def test_one_step_is_no_measurement() -> None:
     clock = _workload.Clock()
     clock.step(1.0)
     with pytest.raises(ValueError, match="at least 2"):
-        clock.result([], 1, "float32")
+        clock.result("lora", [], 1, "float32")
 
 
 def side(rate: float, memory: float) -> dict[str, float]:
@@ -67,7 +68,7 @@ def test_ratios_are_of_pairs_with_their_spread() -> None:
         {"ours": side(300, 3.0), "other": side(150, 6.0)},
         {"ours": side(450, 3.0), "other": side(150, 9.0)},
     ]
-    rate, memory, share = sft_lora.rows_of("x", pairs, 1e12)
+    rate, memory, share = _sft.rows_of("x", pairs, 1e12)
     assert (rate.ours, rate.other, rate.value, rate.low, rate.high) == (400, 150, 3.0, 2.0, 4.0)
     assert (memory.value, memory.low, memory.high) == (2.0, 2.0, 3.0)
     assert (share.value, share.other, share.floor) == (0.4, 0.15, None)
@@ -117,12 +118,12 @@ def test_a_file_without_rows_is_refused() -> None:
 
 
 def test_sides_that_do_different_work_are_refused() -> None:
-    sft_lora.refuse_unlike({"ours": {"first_loss": 10.931}, "other": {"first_loss": 10.932}})
+    _sft.refuse_unlike({"ours": {"first_loss": 10.931}, "other": {"first_loss": 10.932}})
     with pytest.raises(SystemExit, match="same rows"):
-        sft_lora.refuse_unlike({"ours": {"first_loss": 10.93}, "other": {"first_loss": 10.83}})
+        _sft.refuse_unlike({"ours": {"first_loss": 10.93}, "other": {"first_loss": 10.83}})
 
 
 def test_a_side_that_fails_shows_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sft_lora.SIDES, "ours", "benchmarks._nobody")
+    monkeypatch.setitem(_sft.SIDES, "ours", "benchmarks._nobody")
     with pytest.raises(SystemExit, match=r"No module named benchmarks\._nobody"):
-        sft_lora.measure("ours", tmp_path, rows=8, batch=8, alike=True)
+        _sft.measure("ours", tmp_path, kind="lora", rows=8, batch=8, alike=True)
