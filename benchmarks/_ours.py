@@ -21,7 +21,7 @@ def steps_of(rows: Sequence[Example], budget: int) -> list[list[int]]:
 
 
 def run(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """settings: model (a folder), kind, rows, batch (tokens a step), alike (bf16 weights, allocator as it is) or not."""
+    """settings: model (a folder), kind, rows, batch (tokens), alike (bf16 weights, allocator as it is) or not."""
     import numpy as np
     import torch
 

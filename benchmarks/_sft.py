@@ -4,8 +4,8 @@ Both sides train over the same rows in the same order, each in a process of its 
 tokens are those that are not padding; the first step is warm-up. Two comparisons: "as a user gets it", with what each
 side chooses by itself, and "like for like", with bf16 weights, the same allocator thresholds, the same threads, no
 recomputation, and for each side the batch that was fastest of a few. (In full training our side then still holds
-float32 masters and moments, the peer's both in bf16.) The ceiling is the best square bf16 product in the same run; its share
-counts 4 operations (6 in full training) a body parameter and token, and as many an entry of the output layer and
+float32 masters and moments, the peer's both in bf16.) The ceiling is the best square bf16 product in the same run; its
+share counts 4 operations (6 in full training) a body parameter and token, and as many an entry of the output layer and
 learned token.
 """
 
