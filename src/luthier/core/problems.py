@@ -37,7 +37,8 @@ def refused(*problems: Problem) -> PydanticCustomError:
 def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
     """Every error of a validation as a Problem with a dotted place; nested component problems are unfolded."""
     items: list[tuple[_Path, Mapping[str, Any]]] = [
-        (_place(item["loc"], model), dict(item)) for item in error.errors(include_url=False)
+        (_place(item["loc"], model, item["type"] == "extra_forbidden"), dict(item))
+        for item in error.errors(include_url=False)
     ]
     deeper = {path[:end] for path, _ in items for end in range(len(path))}
     problems: list[Problem] = []
@@ -164,12 +165,18 @@ def _example(where: str, info: FieldInfo | None) -> str | None:
 # ---- walking through models ------------------------------------------------------------------------------------------
 
 
-def _place(path: _Path, model: type[BaseModel]) -> _Path:
-    """The path without the names of a union's forms, which no recipe spells (Source in data.train.Source.path)."""
+def _place(path: _Path, model: type[BaseModel], ends_in_key: bool = False) -> _Path:
+    """The path without the names of a union's forms, which no recipe spells (Source in data.train.Source.path).
+
+    ends_in_key: its last step is a key of the recipe, whatever it looks like.
+    """
     kept: list[int | str] = []
-    for step in path:
-        form = isinstance(step, str) and (
-            step.removeprefix("constrained-") in _PLAIN or "[" in step or step in _model_names(model)
+    for number, step in enumerate(path):
+        key = ends_in_key and number == len(path) - 1
+        form = (
+            isinstance(step, str)
+            and not key
+            and (step.removeprefix("constrained-") in _PLAIN or "[" in step or step in _model_names(model))
         )
         if not form or _field_at(model, (*kept, step)) is not None:
             kept.append(step)

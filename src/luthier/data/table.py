@@ -7,7 +7,7 @@ import io
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from ..core.errors import DataError
 from . import row as rows
@@ -16,6 +16,7 @@ from .row import BadRow, Record, decoded, overlong, readable
 __all__ = ["table"]
 
 _LONG = "field larger than field limit"
+_DAMAGED = re.compile("[\x00\udc80-\udcff]")
 
 
 def table(data: bytes, name: str, tabs: bool) -> Iterator[Record | BadRow]:
@@ -24,23 +25,23 @@ def table(data: bytes, name: str, tabs: bool) -> Iterator[Record | BadRow]:
     Errors: DataError for a header that cannot be read or that names a column twice.
     """
     text, bad = decoded(data)
+    damage = _damage if bad else _none
     delimiter = "\t" if tabs else _delimiter(text)
     before = csv.field_size_limit(min(rows.LONGEST_ROW, sys.maxsize, 2**31 - 1))
     try:
-        found = list(_cells(text, delimiter))
+        found = list(_cells(text, delimiter, damage))
     finally:
         csv.field_size_limit(before)
     if not found:
         raise DataError("the file is empty", where=name, expected="a header and at least one row", remedy="fill it")
-    header = _header(found[0], bad, name)
-    for start, end, cells, error in found[1:]:
+    header = _header(found[0], name)
+    for start, cells, error in found[1:]:
         if error.startswith(_LONG):
             yield overlong(name, start, cells[0])
             continue
-        damage = next((bad[line] for line in range(start, end + 1) if line in bad), None) if bad else None
         raw = readable(delimiter.join(cells))
-        if error or damage:
-            yield BadRow(name, start, error or damage or "", raw)
+        if error:
+            yield BadRow(name, start, error, raw)
         elif len(cells) != len(header):
             yield BadRow(name, start, f"wrong number of cells: {len(cells)} where the header has {len(header)}", raw)
         elif cells == header:
@@ -49,11 +50,11 @@ def table(data: bytes, name: str, tabs: bool) -> Iterator[Record | BadRow]:
             yield Record(start, dict(zip(header, cells, strict=True)))
 
 
-def _header(first: tuple[int, int, list[str], str], bad: dict[int, str], name: str) -> list[str]:
-    line, _, header, error = first
-    if error or line in bad:
+def _header(first: tuple[int, list[str], str], name: str) -> list[str]:
+    line, header, error = first
+    if error:
         raise DataError(
-            error or bad[line],
+            error,
             where=f"{name}:{line}",
             expected="a first line of column names",
             remedy="mend the first line, or save the file again as CSV in UTF-8",
@@ -71,8 +72,28 @@ def _header(first: tuple[int, int, list[str], str], bad: dict[int, str], name: s
     return header
 
 
-def _cells(text: str, delimiter: str) -> Iterator[tuple[int, int, list[str], str]]:
-    """(first line, last line, cells, what is wrong) of each row that is not blank."""
+def _none(lines: Sequence[str], first: int) -> str:
+    return ""
+
+
+def _damage(lines: Sequence[str], first: int) -> str:
+    """What the first damaged byte in these lines is; decoding left what is no UTF-8 as halves of surrogate pairs.
+
+    The lines are those of the reader: a carriage return alone ends one too.
+    """
+    for number, line in enumerate(lines, first):
+        found = _DAMAGED.search(line)
+        if found:
+            place = f"at place {len(line[: found.start()].encode('utf-8', 'surrogateescape')) + 1} of line {number}"
+            code = ord(found[0])
+            return f"not valid UTF-8: byte 0x{code - 0xDC00:02X} {place}" if code else f"not text: a NUL byte {place}"
+    return ""
+
+
+def _cells(
+    text: str, delimiter: str, damage: Callable[[Sequence[str], int], str]
+) -> Iterator[tuple[int, list[str], str]]:
+    """(first line, cells, what is wrong) of each row that is not blank."""
     lines = io.StringIO(text, newline="")
     kept: list[str] = []
 
@@ -95,11 +116,11 @@ def _cells(text: str, delimiter: str) -> Iterator[tuple[int, int, list[str], str
             lines_lost = f"; lines {start} to {line} cannot be read" if line > start else ""
             said = str(error)
             reason = said if said.startswith(_LONG) else f"damaged quoting: {said}{lines_lost}"
-            yield start, line, ["".join(kept)], reason
+            yield start, ["".join(kept)], reason
             continue
         line += len(kept)
         if cells:
-            yield start, line, cells, ""
+            yield start, cells, damage(kept, start)
 
 
 def _delimiter(text: str) -> str:

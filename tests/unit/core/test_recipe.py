@@ -233,3 +233,16 @@ def test_data_in_the_place_of_a_recipe_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="is a data file, not a recipe") as caught:
         load_recipe(rows)
     assert f"data.train={rows}" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["[", "int", "Source", "list[int]", ""])
+def test_unknown_keys_that_look_like_types_are_told_as_keys(key: str) -> None:
+    value = {"name": "t", "model": "embedded:nano", "data": {"train": "rows.jsonl"}}
+    for changed in (
+        value | {key: 1},
+        value | {"data": {"train": "rows.jsonl", key: 1}},
+        value | {"phases": [{"adaptation": {"lora": {key: None}}}]},
+    ):
+        with pytest.raises(RecipeError, match="unknown key") as caught:
+            Recipe.of(changed)
+        assert f"unknown key '{key}'" in str(caught.value)

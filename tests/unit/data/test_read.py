@@ -214,6 +214,14 @@ def test_damage_in_tables_and_arrays_is_named(tmp_path: Path, name: str, data: b
     assert "é" not in result.bad[0].text  # the byte is not guessed at
 
 
+def test_a_damaged_byte_after_a_lone_carriage_return_is_of_its_row(tmp_path: Path) -> None:
+    result = one(save(tmp_path, "a.csv", b"text\ra\rb\x8a\rc\r"))
+    assert [e.parts["text"] for e in result.examples] == ["a", "c"]
+    assert [str(bad).rpartition("a.csv:")[2] for bad in result.bad] == [
+        "3: not valid UTF-8: byte 0x8A at place 2 of line 3"
+    ]
+
+
 def test_a_cut_array_keeps_what_came_before(tmp_path: Path) -> None:
     result = one(save(tmp_path, "a.json", '[{"text": "one"}, {"text": "two"}, {"text": "thr'))
     assert [e.parts["text"] for e in result.examples] == ["one", "two"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -138,6 +139,39 @@ def test_mojibake_of_any_text_is_undone(content: str) -> None:
     broken = content.encode().decode("latin-1")
     options = {"markup": False, "control": False, "zero_width": False, "whitespace": False}
     assert cleaned(broken, **options, unicode="off") == content
+
+
+@pytest.mark.parametrize(
+    ("content", "form", "clean"),
+    [
+        ("\uff06ap;", "NFKC", "≈"),  # a wide & becomes one that an entity begins with
+        ("&amp;" + "amp;" * 9 + "lt;", "NFC", "<"),
+        ("<b>" * 50 + "x" + "</b>" * 50, "NFC", "x"),
+        ("ht\u200bml &amp;", "NFC", "html &amp;"),  # speaks of HTML once it is cleaned: its entity is its matter
+        ("html\x00x &amp;", "NFC", "htmlx &"),
+    ],
+)
+def test_clean_twice_is_clean_once_where_one_change_opens_another(content: str, form: str, clean: str) -> None:
+    once, _ = run({"clean": {"unicode": form}}, [text(content)])
+    assert once[0].parts["text"] == clean
+    assert run({"clean": {"unicode": form}}, once) == (once, [])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<" + "a" * 200_000,
+        "<b>" * 100_000,
+        "<p>" * 50_000 + "</p>" * 50_000,
+        " " * 300_000 + "x",
+        "&" + "amp;" * 100_000,
+    ],
+    ids=["tag without end", "open tags", "nested tags", "spaces", "escaped escapes"],
+)
+def test_clean_takes_time_in_proportion_to_the_text(content: str) -> None:
+    started = time.process_time()
+    run("clean", [text(content)])
+    assert time.process_time() - started < 3  # each took minutes where a pattern was tried at every character
 
 
 # ---- deduplicate -----------------------------------------------------------------------------------------------------

@@ -54,9 +54,17 @@ class Clean(Step):
 
     def _cleaned(self, example: Example, made: dict[str, None]) -> Example:
         """The example with its texts cleaned; the kinds of change are added to `made`."""
-        whole = example.text()
-        markup = self.markup and ("<" in whole or "&" in whole) and not _is_about_code(whole)
-        changes = self._changes(markup)
+        cleaned = self._changed(example, self._changes(False), made)
+        whole = cleaned.text()
+        # Asked of the cleaned text: what is still to be removed or normalized can hide the words that speak of code.
+        if self.markup and ("<" in whole or "&" in whole) and not _is_about_code(whole):
+            cleaned = self._changed(cleaned, self._changes(True), made)
+        if not made:
+            return example
+        origin = replace(example.origin, steps=(*example.origin.steps, self.component_name()))
+        return replace(cleaned, origin=origin)
+
+    def _changed(self, example: Example, changes: _Changes, made: dict[str, None]) -> Example:
         parts: dict[str, Part] = {}
         for name, part in example.parts.items():
             if name == "tools":  # JSON text, which cleaning could break
@@ -65,11 +73,7 @@ class Clean(Step):
                 parts[name] = _cleaned(part, changes, made)
             else:
                 parts[name] = tuple(replace(turn, content=_cleaned(turn.content, changes, made)) for turn in part)
-        target = _cleaned_target(example, changes, made)
-        if not made:
-            return example
-        origin = replace(example.origin, steps=(*example.origin.steps, self.component_name()))
-        return replace(example, parts=parts, target=target, origin=origin)
+        return replace(example, parts=parts, target=_cleaned_target(example, changes, made))
 
     def _changes(self, markup: bool) -> _Changes:
         return tuple(self._chosen(markup))
