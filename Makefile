@@ -45,7 +45,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.sft_lora --json out/sft_lora.json
-	$(BIN)/python -m benchmarks.record out/sft_lora.json --into docs/benchmarks.md
+	$(BIN)/python -m benchmarks.sft_full --json out/sft_full.json
+	$(BIN)/python -m benchmarks.kill_resume --json out/kill_resume.json
+	$(BIN)/python -m benchmarks.record out/sft_lora.json out/sft_full.json out/kill_resume.json --into docs/benchmarks.md
 
 docs: setup
 	$(BIN)/python tools/write_reference.py
