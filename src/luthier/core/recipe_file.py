@@ -26,7 +26,16 @@ def recipe_path(source: str | Path) -> Path:
     Errors: RecipeError with the nearest name.
     """
     path = Path(source)
-    if path.is_file():
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError as error:  # a name that is too long, or a folder that may not be read
+        raise RecipeError(
+            f"the recipe cannot be looked at: {error.strerror}",
+            where=str(source)[:80],
+            expected="a YAML file, a run folder, or one of " + ", ".join(embedded_recipes()),
+            remedy="see whether the name is right, and whether you may read the folder",
+        ) from error
+    if is_file:
         if path.suffix in (".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".xz", ".zst"):
             raise RecipeError(
                 f"{path} is a data file, not a recipe",
@@ -34,15 +43,18 @@ def recipe_path(source: str | Path) -> Path:
                 remedy=f"give it to a recipe: luthier run RECIPE data.train={path}",
             )
         return path
-    if path.is_dir() and (path / "recipe.yaml").is_file():
+    if is_folder and (path / "recipe.yaml").is_file():
         return path / "recipe.yaml"
     shipped = RECIPES / f"{source}.yaml"
     if shipped.is_file() and shipped.parent == RECIPES:
         return shipped
     beside = [str(file) for kind in ("*.yaml", "*.yml") for file in path.parent.glob(kind)]
     near = nearest(str(source), [*beside, *embedded_recipes()])
+    if is_folder:
+        beside = [str(file) for kind in ("*.yaml", "*.yml") for file in path.glob(kind) if file.is_file()]
+        near = beside[0] if beside else None
     raise RecipeError(
-        f"there is no recipe '{source}'",
+        f"'{source}' is a folder without a recipe.yaml" if is_folder else f"there is no recipe '{source}'",
         expected="a YAML file, a run folder, or one of " + ", ".join(embedded_recipes()),
         remedy=f"did you mean '{near}'?" if near else "luthier list recipes shows those that ship",
     )

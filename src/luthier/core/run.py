@@ -104,11 +104,29 @@ class RunFolder:
             raise MachineError(
                 f"the run folder cannot be made: {error.strerror}",
                 where=str(self.path),
+                expected="a folder that is there, or can be made",
                 remedy="choose another with --out",
             ) from error
         if not os.access(self.path, os.W_OK):
             raise MachineError(
-                "the run folder is not writable", where=str(self.path), remedy="choose another with --out"
+                "the run folder is not writable",
+                where=str(self.path),
+                expected="a folder of your own",
+                remedy="choose another with --out",
+            )
+
+    def refuse_foreign(self) -> None:
+        """Errors: MachineError where files that a run would write over lie in a folder that is no run's."""
+        if (self.path / ".lock").exists() or self.events.exists() or self.manifest_path.exists():
+            return
+        own = (self.recipe, self.data, self.scores, self.model, self.evidence, self.report, self.card)
+        there = [place.name for place in (*own, self.path / "phases", self.path / "seeds") if place.exists()]
+        if there:
+            raise MachineError(
+                f"the folder holds {', '.join(there)}, which the run would write over, and is no run's",
+                where=str(self.path),
+                expected="a new or empty folder, or that of an earlier run",
+                remedy="choose another with --out, or move what is there away",
             )
 
     recipe = property(lambda self: self.path / "recipe.yaml")
@@ -151,6 +169,9 @@ class RunFolder:
             raise _damaged(self.manifest_path, first_line(error)) from error
         if not isinstance(value, dict):
             raise _damaged(self.manifest_path, "it holds no mapping")
+        stages = value.get("stages", {})
+        if not isinstance(stages, dict) or not all(isinstance(done, dict) for done in stages.values()):
+            raise _damaged(self.manifest_path, "its stages are no mapping")
         return value
 
     def update_manifest(self, **values: Any) -> None:
@@ -222,7 +243,10 @@ def recorded_files(path: Path) -> dict[str, str]:
 
     They are not needed again as long as nothing else changes.
     """
-    folders = [path, *path.glob("seeds/seed-*")]
-    manifests = [RunFolder(folder).manifest() for folder in folders if (folder / "manifest.json").is_file()]
+    try:
+        folders = [path, *path.glob("seeds/seed-*")]
+        manifests = [RunFolder(folder).manifest() for folder in folders if (folder / "manifest.json").is_file()]
+    except OSError:  # a path that cannot be looked at holds no run; making the folder says what is wrong with it
+        return {}
     stages = [stage for manifest in manifests for stage in manifest.get("stages", {}).values()]
     return {name: digest for stage in stages for name, digest in stage.get("files", {}).items()}

@@ -119,6 +119,7 @@ def _locked_run(
     given: tuple[Path, str] | None = None,
 ) -> Run:
     """The run in its folder, alone in there. given: a file of rows that were handed over, and its content."""
+    folder.refuse_foreign()
     with locked(folder.path) as alone, _stoppable() as stop:
         folder.recover()
         if not alone:
@@ -141,7 +142,7 @@ def _locked_run(
 def _recipe_put_back(folder: RunFolder) -> Iterator[None]:
     """Where data refuses a changed recipe before any stage began, the folder keeps the recipe of what lies in it."""
     folders = [folder, *(RunFolder(path) for path in folder.path.glob("seeds/seed-*"))]
-    recipes = {each.recipe: each.recipe.read_bytes() for each in folders if each.recipe.exists()}
+    recipes = {each.recipe: each.recipe.read_bytes() for each in folders if each.recipe.is_file()}
     before = [each.manifest().get("stages") for each in folders]
     try:
         yield
