@@ -16,6 +16,7 @@ import pytest
 import small_runs
 from bad_data import FINE, GOOD, LABELS, ROWS, WORKS, Bad, lines, talk
 
+import luthier
 from luthier.cli.main import main
 from luthier.core.errors import DataError, LuthierError
 from luthier.core.recipe import Data
@@ -77,9 +78,9 @@ def told_by_the_command(arguments: list[str], capsys: pytest.CaptureFixture[str]
     return shown.err
 
 
-def half_written() -> list[str]:
+def half_written(name: str = "small") -> list[str]:
     """What a later run of this folder could take for prepared data or for a result."""
-    folder = Path("runs/small")
+    folder = Path("runs", name)
     return [str(file) for file in folder.rglob("*") if file.suffix in (".parquet", ".safetensors", ".part", ".html")]
 
 
@@ -112,6 +113,12 @@ def test_a_quarantined_run_keeps_the_bad_rows_in_its_ledger(llama_folder: Path) 
         (14, "unread", '{"messages": []}'),
     ]
     assert any("2 rows could not be read and were set aside, the first at a.jsonl:1" in text for text in said)
+
+
+def test_rows_handed_over_in_python_are_told_like_those_of_a_file(llama_folder: Path) -> None:
+    with pytest.raises(DataError, match=r"given\.jsonl:2: not valid Unicode: half of a surrogate pair"):
+        luthier.fit(str(llama_folder), [{"text": "größer"}, {"text": "\ud83d"}])
+    assert half_written("fit") == []
 
 
 # ---- folders and what is no file -------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def _locked_run(
     folder: RunFolder,
     until: str,
     listeners: Sequence[Listener],
-    given: tuple[Path, str] | None = None,
+    given: tuple[Path, bytes] | None = None,
 ) -> Run:
     """The run in its folder, alone in there. given: a file of rows that were handed over, and its content."""
     folder.refuse_foreign()
@@ -233,7 +233,9 @@ def fit(
     if isinstance(train, (str, Path)):
         return run(recipe, out=folder, listeners=listeners)
     rows = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in train)
-    return _locked_run(recipe, RunFolder(folder), "report", listeners, (given, rows))
+    # Half of a surrogate pair becomes its escape in JSON, and reading tells the row.
+    written = rows.encode("utf-8", "backslashreplace")
+    return _locked_run(recipe, RunFolder(folder), "report", listeners, (given, written))
 
 
 @contextmanager
