@@ -113,6 +113,9 @@ def test_losses_of_the_log_are_finite_and_complete(made: tuple[dict[str, Any], R
     assert [event["step"] for event in steps] == list(range(1, steps[0]["total"] + 1))
     assert steps[-1]["loss"] < steps[0]["loss"]
     assert all(event["grad_norm"] > 0 and event["tokens_per_s"] > 0 for event in steps)
+    assert all(list(event["seconds"]) == ["data", "forward", "backward", "optimizer"] for event in steps)
+    trained = json.loads((run.folder / "manifest.json").read_text())["training"]["sft"]
+    assert 0.5 * trained["seconds"] < sum(trained["parts"].values()) < 1.05 * trained["seconds"] + 0.05
 
 
 def test_a_second_identical_command_keeps_every_stage_and_changes_nothing(made: tuple[dict[str, Any], Run]) -> None:

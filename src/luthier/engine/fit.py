@@ -7,7 +7,7 @@ function of the step's number, and torch is seeded before each step.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +79,8 @@ class FitResult:
     best_loss: float | None
     stopped: str
     micro_tokens: int
+    parts: Mapping[str, float]
+    """Seconds of all steps by what took them: data, forward, backward, optimizer."""
 
     @property
     def tokens_per_s(self) -> float:
@@ -157,17 +159,20 @@ class _Fitting:
             best_loss=self.watcher.best if best else None,
             stopped=stopped or "all steps done",
             micro_tokens=self.micro_tokens,
+            parts=dict(self.meter.parts),
         )
 
     def _one_step(self, step: int) -> None:
         job = self.job
         job.adaptation.at(step / max(1, self.total), job.models.policy.model)
         chosen = list(job.order[step]) if job.order is not None else self.stream.rows_of(step)
+        before = dict(self.meter.parts)
         self.meter.start()
         loss = self._gradients(step, chosen)
-        norm = self.stepper.gradient_norm()
-        self._refuse_nonfinite(step, loss, norm, chosen)
-        lr = self.stepper.step(step)
+        with self.meter.part("optimizer"):
+            norm = self.stepper.gradient_norm()
+            self._refuse_nonfinite(step, loss, norm, chosen)
+            lr = self.stepper.step(step)
         self.meter.stop(loss.tokens, loss.supervised)
         self.losses.append(loss.loss)
         terms = {name: value for name, value in loss.terms.items() if len(loss.terms) > 1}
@@ -182,6 +187,7 @@ class _Fitting:
             tokens=self.meter.tokens,
             tokens_per_s=round(self.meter.rate, 1),
             memory_gb=round(peak_memory_gb(job.device), 3),
+            seconds={name: round(spent - before.get(name, 0.0), 4) for name, spent in self.meter.parts.items()},
             **({"terms": terms} if terms else {}),
         )
 
@@ -190,7 +196,9 @@ class _Fitting:
         while True:
             torch.manual_seed(_seed_of(self.job.seed, step))
             try:
-                return accumulate(self.job.objective, self.job.penalties, self.job.models, self._batches(chosen))
+                with self.meter.part("data"):
+                    batches = self._batches(chosen)
+                return accumulate(self.job.objective, self.job.penalties, self.job.models, batches, self.meter)
             except (RuntimeError, MemoryError) as error:
                 self._shrink(error, f"step {step + 1}", [self.lengths[index] for index in chosen])
             self.stepper.zero()
@@ -286,6 +294,7 @@ class _Fitting:
             "tokens": self.meter.tokens,
             "supervised": self.meter.supervised,
             "seconds": self.meter.seconds,
+            "parts": self.meter.parts,
         }
         folder = self.checkpoints.write(step, Checkpoint(self.stepper.weights(), self.stepper.state(), values))
         # Packs of ever different sizes leave holes in the allocator's heap, which would only ever grow.
@@ -317,7 +326,7 @@ class _Fitting:
         self.watcher = Watcher(**values["watcher"])
         self.micro_tokens = values["micro_tokens"]
         self.validation = self._validation_batches()
-        self.meter = Meter(values["tokens"], values["supervised"], values["seconds"])
+        self.meter = Meter(values["tokens"], values["supervised"], values["seconds"], values["parts"])
         self.job.log("note", phase=self.job.phase.name, text=f"goes on after step {values['step']}")
         return int(values["step"]), str(values["stopped"])
 

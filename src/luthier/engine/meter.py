@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -29,11 +31,16 @@ def peak_memory_gb(device: torch.device | None = None) -> float:
 
 @dataclass
 class Meter:
-    """Adds up useful (non-padding) tokens and the seconds spent in steps; the rate is over the last 20 steps."""
+    """Adds up useful (non-padding) tokens and the seconds spent in steps; the rate is over the last 20 steps.
+
+    parts: seconds of all steps by what took them, on the CPU; a device that works on its own would have to be waited
+    for, so there the parts hold what the CPU spent on handing over work.
+    """
 
     tokens: int = 0
     supervised: int = 0
     seconds: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=20))
     _started: float = 0.0
 
@@ -48,6 +55,13 @@ class Meter:
         self.supervised += supervised
         self.seconds += spent
         self._recent.append((tokens, spent))
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Counts what happens inside to a part of the steps: data, forward, backward, optimizer."""
+        began = time.perf_counter()
+        yield
+        self.parts[name] = self.parts.get(name, 0.0) + time.perf_counter() - began
 
     @property
     def rate(self) -> float:

@@ -291,6 +291,7 @@ def _record(
                 "tokens": result.tokens,
                 "supervised": result.supervised,
                 "seconds": round(result.seconds, 2),
+                "parts": {name: round(seconds, 2) for name, seconds in result.parts.items()},
                 "tokens_per_s": round(result.tokens_per_s, 1),
                 "peak_memory_gb": round(peak_memory_gb(setting.compute.device), 3),
                 "trainable": trained,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..core.contracts import Batch, Models, Objective, Penalty, Term
+from .meter import Meter
 
 __all__ = ["StepLoss", "accumulate", "mean_loss", "step_counts"]
 
@@ -42,22 +43,33 @@ def accumulate(
     penalties: Sequence[tuple[Penalty, Any]],
     models: Models,
     batches: Sequence[Batch],
+    meter: Meter | None = None,
 ) -> StepLoss:
-    """Gradients of the whole step, micro-batch by micro-batch; nothing is averaged over micro-batches."""
+    """Gradients of the whole step, micro-batch by micro-batch; nothing is averaged over micro-batches.
+
+    meter: is told the seconds of forward and backward.
+    """
+    meter = meter or Meter()
     counts = step_counts(objective, batches)
     sums: dict[str, Tensor] = {}
     for batch in batches:
-        loss = _share(objective.loss(models, batch), counts, sums)
-        if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
+        with meter.part("forward"):
+            loss = _share(objective.loss(models, batch), counts, sums)
+        _backward(loss, meter)
     for penalty, state in penalties:
-        loss = _share(penalty.terms(models, None, state), {}, sums)
-        if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
+        with meter.part("forward"):
+            loss = _share(penalty.terms(models, None, state), {}, sums)
+        _backward(loss, meter)
     terms = {name: value.item() for name, value in sums.items()}
     tokens = sum(batch.ids.numel() for batch in batches)
     supervised = int(sum(batch.supervised.sum() for batch in batches))
     return StepLoss(sum(terms.values()), terms, tokens, supervised)
+
+
+def _backward(loss: Tensor, meter: Meter) -> None:
+    if loss.requires_grad:
+        with meter.part("backward"):
+            loss.backward()  # type: ignore[no-untyped-call]
 
 
 def _share(terms: Sequence[Term], counts: Mapping[str, Tensor], sums: dict[str, Tensor]) -> Tensor:

@@ -93,6 +93,7 @@ MANIFEST = {
             "tokens": 983_040,
             "supervised": 401_220,
             "seconds": 141.2,
+            "parts": {"data": 0.8, "forward": 55.1, "backward": 80.3, "optimizer": 4.7},
             "tokens_per_s": 6962.0,
             "peak_memory_gb": 1.31,
             "trainable": 262_144,
