@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
+from luthier.functional import minhash
 from luthier.functional.minhash import (
     Pair,
+    Shingles,
     bands_for,
     candidates,
     clusters,
-    jaccard,
     shingles,
     signatures,
     similar_pairs,
+    similarities,
+    text_similarities,
 )
 
 
@@ -40,6 +43,10 @@ def families(seed: int, count: int = 60) -> list[str]:
     return texts
 
 
+def jaccard(sets: Shingles, first: int, second: int) -> float:
+    return float(similarities(sets, np.array([[first, second]]))[0])
+
+
 def plain_similarity(first: str, second: str, size: int) -> float:
     sets = []
     for text in (first, second):
@@ -55,22 +62,22 @@ def test_shingle_sets_are_those_of_scikit_learn(size: int) -> None:
     sets = shingles(texts, size)
     for i, j in itertools.combinations(range(20), 2):
         expected = (counts[i] & counts[j]).sum() / (counts[i] | counts[j]).sum()
-        assert jaccard(sets.of(i), sets.of(j)) == pytest.approx(expected, abs=1e-15)
+        assert jaccard(sets, i, j) == pytest.approx(expected, abs=1e-15)
 
 
 def test_short_and_empty_texts() -> None:
     sets = shingles(["", "one two", "one two", "one two three", " "], 3)
     assert np.diff(sets.starts).tolist() == [0, 1, 1, 1, 0]
     assert sets.of(1).tolist() == sets.of(2).tolist() != sets.of(3).tolist()
-    assert jaccard(sets.of(0), sets.of(4)) == 0.0
+    assert jaccard(sets, 0, 4) == 0.0
     assert similar_pairs(["", "", "a"], 0.5, size=2, permutations=32) == []
     assert similar_pairs([], 0.5, size=2, permutations=32) == []
 
 
 def test_shingles_do_not_cross_texts_and_know_their_order() -> None:
     sets = shingles(["a b", "b a", "c d a b"], 2)
-    assert jaccard(sets.of(0), sets.of(1)) == 0.0
-    assert jaccard(sets.of(0), sets.of(2)) == pytest.approx(1 / 3)
+    assert jaccard(sets, 0, 1) == 0.0
+    assert jaccard(sets, 0, 2) == pytest.approx(1 / 3)
 
 
 def test_signatures_estimate_the_similarity_without_bias() -> None:
@@ -122,6 +129,23 @@ def test_pairs_are_the_true_ones(threshold: float) -> None:
     assert found == sorted(found, key=lambda pair: (pair.first, pair.second))
     assert all(true[pair.first, pair.second] == pytest.approx(pair.similarity, abs=1e-15) for pair in found)
     assert len(found) >= 0.98 * len(true) > 25
+
+
+def test_what_is_found_does_not_depend_on_how_much_is_worked_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [*families(9, count=20), "", "one", " ", *["the same seven words stand here often"] * 30]
+    whole = similar_pairs(texts, 0.5, size=2, permutations=64)
+    assert sum(pair.similarity == 1.0 for pair in whole) >= 30 * 29 // 2
+    for name, least in (("_CHUNK", 7), ("_VERIFIED", 1), ("_KNOWN", 3)):
+        monkeypatch.setattr(minhash, name, least)
+        assert similar_pairs(texts, 0.5, size=2, permutations=64) == whole, name
+
+
+def test_similarities_of_many_pairs_are_those_of_plain_sets() -> None:
+    texts = [*families(13, count=15), "w1"]
+    pairs = np.array([(i, j) for i, j in itertools.combinations(range(60), 2)])
+    expected = [plain_similarity(texts[i], texts[j], 2) for i, j in pairs.tolist()]
+    assert text_similarities(texts, pairs, 2).tolist() == expected
+    assert text_similarities(texts, pairs[:0], 2).tolist() == []
 
 
 def test_wanted_leaves_pairs_out() -> None:

@@ -1,5 +1,8 @@
 """Near duplicates of texts: word shingles, MinHash signatures, banded candidates, exact verification, clusters.
 
+Of each text a signature is kept (4 bytes a permutation); its shingles are made for as many texts at once as fit into a
+processor's cache, and made again for the few texts that have to be verified.
+
 Broder, "On the resemblance and containment of documents", 1997; banding after Leskovec, Rajaraman and Ullman,
 "Mining of Massive Datasets", section 3.4. Hashes are our own 64-bit ones, equal on every machine and in every process.
 """
@@ -9,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,19 +24,27 @@ __all__ = [
     "bands_for",
     "candidates",
     "clusters",
-    "jaccard",
     "shingles",
     "signatures",
     "similar_pairs",
+    "similarities",
+    "text_similarities",
 ]
 
 Words = NDArray[np.uint64]
 Ints = NDArray[np.int64]
+Signatures = NDArray[np.uint32]
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _SEED = 0x9E3779B97F4A7C15
+_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 _RECALL = 0.99
 _CHUNK = 1 << 18
+"""Pairs, characters of text or numbers that are worked on at once: some megabytes."""
+_VERIFIED = 1 << 22
+"""Characters of text that are verified at once."""
+_KNOWN = 1 << 18
+"""Words whose hashes are remembered."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +74,28 @@ class Pair:
     similarity: float
 
 
+class _Hashes(dict[str, int]):
+    """The hash of each word, remembered."""
+
+    def __missing__(self, word: str) -> int:
+        if len(self) >= _KNOWN:
+            self.clear()
+        self[word] = found = _hash(word)
+        return found
+
+
 def shingles(texts: Sequence[str], size: int) -> Shingles:
     """Sets of `size` successive words (a punctuation mark is a word; case is ignored) of each text, hashed to 64 bits.
 
     A text shorter than `size` words has one shingle, the whole of it.
     """
-    known: dict[str, int] = {}
-    ids: list[int] = []
-    lengths: list[int] = []
-    for text in texts:
-        words = _WORD.findall(text.casefold())
-        lengths.append(len(words))
-        ids.extend([known.setdefault(word, len(known)) for word in words])
-    hashed = np.fromiter((_hash(word) for word in known), np.uint64, len(known))
-    words_of = hashed[np.asarray(ids, np.int64)] if ids else np.empty(0, np.uint64)
-    count = np.asarray(lengths, np.int64)
+    return _shingles(texts, size, _Hashes())
+
+
+def _shingles(texts: Sequence[str], size: int, known: _Hashes) -> Shingles:
+    words = [_WORD.findall(text.casefold()) for text in texts]
+    count = np.fromiter(map(len, words), np.int64, len(words))
+    words_of = np.fromiter(map(known.__getitem__, itertools.chain.from_iterable(words)), np.uint64, int(count.sum()))
     ends = np.cumsum(count)
     document = np.repeat(np.arange(len(texts)), count)
     left = np.repeat(ends, count) - np.arange(len(words_of))  # words from here to the text's end, this one included
@@ -87,28 +105,44 @@ def shingles(texts: Sequence[str], size: int) -> Shingles:
         following = np.zeros(len(words_of), np.uint64)
         following[: max(len(words_of) - offset, 0)] = words_of[offset:]
         following[left <= offset] = 0
-        mixed = _mix(mixed * np.uint64(0xBF58476D1CE4E5B9) + following)
+        mixed = _mix(mixed * _FACTOR + following)
     keep = (left >= size) | (first & (left < size))
     return _distinct(mixed[keep], document[keep], len(texts))
 
 
 def _distinct(hashes: Words, document: Ints, count: int) -> Shingles:
-    order = np.lexsort((hashes, document))
-    hashes, document = hashes[order], document[order]
+    hashes, document = _sorted(hashes, document, count)
     new = np.ones(len(hashes), bool)
     new[1:] = (hashes[1:] != hashes[:-1]) | (document[1:] != document[:-1])
     sizes = np.bincount(document[new], minlength=count)
     return Shingles(hashes[new], np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
 
 
-def jaccard(first: Words, second: Words) -> float:
-    """|A and B| / |A or B| of two sets given as arrays of distinct hashes; two empty sets are 0 alike."""
-    shared = len(np.intersect1d(first, second, assume_unique=True))
-    union = len(first) + len(second) - shared
-    return shared / union if union else 0.0
+def _sorted(hashes: Words, owner: Ints, owners: int) -> tuple[Words, Ints]:
+    """Both in the order of owner (0 to owners - 1) and hash."""
+    by_hash = np.argsort(hashes)
+    # A stable sort of 16-bit numbers is a radix sort: several times faster than lexsort of both.
+    narrow = owner.astype(np.min_scalar_type(max(owners - 1, 0)))
+    order = by_hash[np.argsort(narrow[by_hash], kind="stable")]
+    return hashes[order], owner[order]
 
 
-def signatures(sets: Shingles, permutations: int, seed: int = 1) -> NDArray[np.uint32]:
+def similarities(sets: Shingles, pairs: Ints) -> NDArray[np.float64]:
+    """[m] Jaccard similarity |A and B| / |A or B| of the sets numbered pairs [m, 2]; two empty sets are 0 alike."""
+    sizes = np.diff(sets.starts)
+    lengths = sizes[pairs].ravel()
+    owner = np.repeat(np.arange(len(pairs)), lengths.reshape(-1, 2).sum(axis=1))
+    before = np.cumsum(lengths) - lengths
+    places = np.arange(len(owner)) + np.repeat(sets.starts[pairs].ravel() - before, lengths)
+    hashes, owner = _sorted(sets.hashes[places], owner, len(pairs))
+    twice = (hashes[1:] == hashes[:-1]) & (owner[1:] == owner[:-1])
+    shared = np.bincount(owner[1:][twice], minlength=len(pairs))
+    union = sizes[pairs].sum(axis=1) - shared
+    result: NDArray[np.float64] = shared / np.maximum(union, 1)
+    return result
+
+
+def signatures(sets: Shingles, permutations: int, seed: int = 1) -> Signatures:
     """[n, permutations] minima under as many hash functions; two rows agree in a place with probability = similarity.
 
     Multiply-shift hashing (Dietzfelbinger et al., 1997) of the already mixed hashes. Empty sets give the largest value.
@@ -116,14 +150,18 @@ def signatures(sets: Shingles, permutations: int, seed: int = 1) -> NDArray[np.u
     random = np.random.default_rng([seed, permutations])
     factors = random.integers(0, 1 << 63, permutations, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     shifts = random.integers(0, 1 << 63, permutations, dtype=np.uint64)
-    result = np.full((permutations, len(sets)), np.uint32(0xFFFFFFFF), np.uint32)
+    result = np.full((len(sets), permutations), np.uint32(0xFFFFFFFF), np.uint32)
     filled = np.flatnonzero(np.diff(sets.starts))
     if len(filled):
         offsets = sets.starts[filled]
+        permuted = np.empty_like(sets.hashes)
+        least = np.empty((permutations, len(filled)), np.uint64)
         for number in range(permutations):
-            permuted = ((sets.hashes * factors[number] + shifts[number]) >> np.uint64(32)).astype(np.uint32)
-            result[number, filled] = np.minimum.reduceat(permuted, offsets)
-    return np.ascontiguousarray(result.T)
+            np.multiply(sets.hashes, factors[number], out=permuted)
+            np.add(permuted, shifts[number], out=permuted)
+            np.minimum.reduceat(permuted, offsets, out=least[number])
+        result[filled] = (least >> np.uint64(32)).T
+    return result
 
 
 def bands_for(threshold: float, permutations: int) -> tuple[int, int]:
@@ -138,28 +176,33 @@ def bands_for(threshold: float, permutations: int) -> tuple[int, int]:
     return permutations, 1
 
 
-def candidates(signature: NDArray[np.uint32], threshold: float) -> Iterator[NDArray[np.int64]]:
+def candidates(signature: Signatures, threshold: float) -> Iterator[Ints]:
     """Pairs [m, 2] (first < second) that agree in a whole band, in chunks; a pair may come again in another band."""
     count, permutations = signature.shape
     bands, rows = bands_for(threshold, permutations)
     for band in range(bands):
-        columns = np.ascontiguousarray(signature[:, band * rows : (band + 1) * rows])
-        keys = columns.view(np.dtype((np.void, columns.dtype.itemsize * rows))).ravel()
+        keys = np.zeros(count, np.uint64)
+        for column in range(band * rows, (band + 1) * rows):
+            keys = _mix(keys * _FACTOR + signature[:, column])
         order = np.argsort(keys, kind="stable")
-        same = keys[order][1:] == keys[order][:-1]
-        edges = np.flatnonzero(np.concatenate([[True], ~same, [True]])) if count else np.zeros(1, np.int64)
-        for start, end in itertools.pairwise(edges.tolist()):
-            if end - start > 1:
-                yield from _all_pairs(np.sort(order[start:end]))
+        edges = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[:1]], append=~keys[order[-1:]]))
+        sizes = np.diff(edges)
+        for size in np.unique(sizes[sizes > 1]).tolist():
+            begins = edges[:-1][sizes == size]
+            yield from _all_pairs(order[begins[:, None] + np.arange(size)])
 
 
-def _all_pairs(members: Ints) -> Iterator[Ints]:
-    """Every pair of a bucket, in chunks so that a bucket of thousands does not fill the memory."""
-    per_chunk = max(_CHUNK // len(members), 1)
-    for begin in range(0, len(members), per_chunk):
-        left = np.arange(begin, min(begin + per_chunk, len(members)))
-        rows, columns = np.nonzero(left[:, None] < np.arange(len(members))[None, :])
-        yield np.stack([members[left[rows]], members[columns]], axis=1)
+def _all_pairs(buckets: Ints) -> Iterator[Ints]:
+    """Every pair within each of the buckets [k, size], in chunks: thousands in one bucket must not fill the memory."""
+    size = buckets.shape[1]
+    per_chunk = max(_CHUNK // size, 1)
+    for begin in range(0, size, per_chunk):
+        left = np.arange(begin, min(begin + per_chunk, size))
+        rows, columns = np.nonzero(left[:, None] < np.arange(size)[None, :])
+        together = max(_CHUNK // max(len(rows), 1), 1)
+        for low in range(0, len(buckets), together):
+            some = buckets[low : low + together]
+            yield np.stack([some[:, left[rows]].ravel(), some[:, columns].ravel()], axis=1)
 
 
 def similar_pairs(
@@ -176,35 +219,81 @@ def similar_pairs(
     Pairs come sorted. `wanted(firsts, seconds)` leaves out pairs that do not matter before they are verified.
     A pair at the threshold is missed with probability below 1.1 %, one well above it almost never.
     """
-    sets = shingles(texts, size)
-    signature = signatures(sets, permutations, seed)
-    sizes = np.diff(sets.starts)
+    known = _Hashes()
+    signature = np.empty((len(texts), permutations), np.uint32)
+    filled = np.empty(len(texts), bool)
+    for begin, end in _runs([len(text) for text in texts], _CHUNK):
+        sets = _shingles(texts[begin:end], size, known)
+        signature[begin:end] = signatures(sets, permutations, seed)
+        filled[begin:end] = np.diff(sets.starts) > 0
+    places = np.flatnonzero(filled)
+    likely = _likely(signature[places] if len(places) < len(texts) else signature, places, threshold, wanted)
+    similarity = text_similarities(texts, likely, size)
+    similar = similarity >= threshold
+    return [
+        Pair(first, second, alike)
+        for (first, second), alike in zip(likely[similar].tolist(), similarity[similar].tolist(), strict=True)
+    ]
+
+
+def text_similarities(texts: Sequence[str], pairs: Ints, size: int) -> NDArray[np.float64]:
+    """[m] Jaccard similarity of the shingle sets of the texts numbered pairs [m, 2]; a few megabytes at once."""
+    known = _Hashes()
+    result = np.empty(len(pairs))
+    for begin, end in _runs([len(texts[first]) + len(texts[second]) for first, second in pairs.tolist()], _VERIFIED):
+        used, numbers = np.unique(pairs[begin:end], return_inverse=True)
+        sets = _shingles([texts[number] for number in used.tolist()], size, known)
+        result[begin:end] = similarities(sets, numbers.reshape(-1, 2))
+    return result
+
+
+def _runs(weights: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of successive runs that weigh at most `most`, or hold a single one."""
+    ends = np.cumsum(weights)
+    begin = 0
+    while begin < len(ends):
+        before = ends[begin - 1] if begin else 0
+        end = max(int(np.searchsorted(ends, before + most, side="right")), begin + 1)
+        yield begin, end
+        begin = end
+
+
+def _likely(
+    signature: Signatures,
+    places: Ints,
+    threshold: float,
+    wanted: Callable[[Ints, Ints], NDArray[np.bool_]] | None,
+) -> Ints:
+    """[m, 2] the candidates whose signatures agree enough, each once, sorted; row i is of the text `places[i]`."""
+    count, permutations = signature.shape
     # Four standard deviations below the threshold: what the estimate rejects would not have been verified.
     floor = threshold - 4 * np.sqrt(threshold * (1 - threshold) / permutations)
-    chosen: list[Ints] = []
-    for pairs in candidates(signature, threshold):
-        pairs = pairs[(sizes[pairs[:, 0]] > 0) & (sizes[pairs[:, 1]] > 0)]
-        if wanted is not None and len(pairs):
-            pairs = pairs[wanted(pairs[:, 0], pairs[:, 1])]
-        if len(pairs):
-            agree = _agreement(signature, pairs)
-            chosen.append(pairs[agree >= floor])
-    if not chosen:
-        return []
-    found: list[Pair] = []
-    cache: dict[int, frozenset[int]] = {}
-    for first, second in np.unique(np.concatenate(chosen), axis=0).tolist():
-        for index in (first, second):
-            if index not in cache:
-                cache[index] = frozenset(sets.of(index).tolist())
-        shared = len(cache[first] & cache[second])
-        similarity = shared / (len(cache[first]) + len(cache[second]) - shared)
-        if similarity >= threshold:
-            found.append(Pair(first, second, similarity))
-    return found
+    found = np.empty(0, np.int64)  # a pair as one number: first * count + second
+    for pairs in _gathered(candidates(signature, threshold)):
+        fresh = np.setdiff1d(pairs[:, 0] * count + pairs[:, 1], found)
+        if wanted is not None:
+            fresh = fresh[wanted(places[fresh // count], places[fresh % count])]
+        agree = _agreement(signature, np.stack([fresh // count, fresh % count], axis=1))
+        found = np.union1d(found, fresh[agree >= floor])
+    result: Ints = places[np.stack([found // max(count, 1), found % max(count, 1)], axis=1)]
+    return result
 
 
-def _agreement(signature: NDArray[np.uint32], pairs: Ints) -> NDArray[np.float64]:
+def _gathered(chunks: Iterable[Ints]) -> Iterator[Ints]:
+    """The chunks laid together to some megabytes: most are of a few pairs."""
+    kept: list[Ints] = []
+    held = 0
+    for chunk in chunks:
+        kept.append(chunk)
+        held += len(chunk)
+        if held >= _CHUNK:
+            yield np.concatenate(kept)
+            kept, held = [], 0
+    if kept:
+        yield np.concatenate(kept)
+
+
+def _agreement(signature: Signatures, pairs: Ints) -> NDArray[np.float64]:
     """[m] share of signature places in which the two of a pair agree."""
     result = np.empty(len(pairs))
     step = max(_CHUNK * 16 // signature.shape[1], 1)

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from ...core.contracts import Step, StepContext
 from ...core.example import Example
-from ...functional.minhash import Pair, clusters, jaccard, shingles, similar_pairs
+from ...functional.minhash import Pair, clusters, similar_pairs, text_similarities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -113,13 +113,11 @@ class Deduplicate(Step):
 
     def _answers_alike(self, pairs: Sequence[Pair], rows: Sequence[_Row]) -> list[Pair]:
         """Pairs whose answers alone are alike as well; equal ones need no counting."""
-        unequal = [p for p in pairs if rows[p.first].answer != rows[p.second].answer]
-        sets = shingles([rows[n].answer for p in unequal for n in (p.first, p.second)], self.shingle)
-        apart = {
-            (pair.first, pair.second)
-            for number, pair in enumerate(unequal)
-            if jaccard(sets.of(2 * number), sets.of(2 * number + 1)) < self.threshold
-        }
+        unequal = [(p.first, p.second) for p in pairs if rows[p.first].answer != rows[p.second].answer]
+        if not unequal:
+            return list(pairs)
+        alike = text_similarities([row.answer for row in rows], np.array(unequal), self.shingle)
+        apart = {pair for pair, similarity in zip(unequal, alike.tolist(), strict=True) if similarity < self.threshold}
         return [pair for pair in pairs if (pair.first, pair.second) not in apart]
 
     def _without_near(self, kept: Sequence[_Row], pairs: Sequence[Pair], context: StepContext) -> list[int]:
