@@ -41,8 +41,12 @@ __all__ = [
     "UnknownComponent",
     "first_line",
     "nearest",
+    "out_of_memory",
     "shortened",
 ]
+
+
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "cannot allocate memory", "failed to map segment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,16 @@ def first_line(error: BaseException) -> str:
     if text.rstrip().endswith(":"):
         text = f"{text.rstrip()} {rest.strip().partition(chr(10))[0]}"
     return f"{type(error).__name__}: {text[:300]}"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, torch's on whatever device, or that of a library."""
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # torch's for a GPU; this module imports no torch
+        or any(words in text for words in _NO_MEMORY)
+    )
 
 
 def shortened(name: str) -> str:

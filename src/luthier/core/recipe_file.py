@@ -170,7 +170,7 @@ def _value_at(value: Any, place: str) -> Any:
         elif isinstance(value, Mapping) and key in value:
             value = value[key]
         else:
-            return None
+            return ...  # absent, which is not null
     return value
 
 

@@ -13,7 +13,7 @@ import torch
 from ..core.errors import MachineError
 from ..core.recipe import Machine
 
-__all__ = ["Compute", "choose", "keep_memory", "out_of_memory", "product_rate", "release_memory"]
+__all__ = ["Compute", "choose", "keep_memory", "product_rate", "release_memory"]
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,6 @@ def keep_memory() -> bool:
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     libc = ctypes.CDLL(None)
     return bool(libc.mallopt(mmap_threshold, 1 << 30) and libc.mallopt(trim_threshold, 2**31 - 1))
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on whatever device."""
-    text = str(error).lower()
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        words in text for words in ("not enough memory", "can't allocate memory", "cannot allocate memory")
-    )
 
 
 def release_memory() -> None:

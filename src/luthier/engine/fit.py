@@ -16,12 +16,12 @@ from typing import Any, Protocol
 import torch
 
 from ..core.contracts import Adaptation, Batch, Models, Objective, Penalty, Row
-from ..core.errors import Interrupted, MachineError, TrainingDiverged
+from ..core.errors import Interrupted, MachineError, TrainingDiverged, out_of_memory
 from ..core.recipe import Phase
 from ..data.stream import Stream, micro_batches
 from ..functional.packing import pack
 from .checkpoint import Checkpoint, Checkpoints
-from .device import out_of_memory, release_memory
+from .device import release_memory
 from .identity import identity_of
 from .meter import Meter, peak_memory_gb
 from .optimize import Stepper

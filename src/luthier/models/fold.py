@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ModelError, first_line
+from ..core.errors import ModelError, first_line, out_of_memory
 from .files import ADAPTER, read_json
 from .source import weight_files
 from .weights import refuse_infinite
@@ -44,6 +44,8 @@ def fold_adapter(model: Any, folder: Path) -> tuple[Any, frozenset[str]]:
     except ModelError:
         raise
     except Exception as error:  # PEFT raises ValueError, RuntimeError and TypeError for what does not fit
+        if out_of_memory(error):
+            raise
         raise _misfit(folder, first_line(error)) from error
     expected = _adapter_keys(adapted)
     missing = sorted(set(outcome.missing_keys) & expected)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.errors import ModelError, first_line
+from ..core.errors import ModelError, first_line, out_of_memory
 from .carried import carried_in, put_on
 from .configuration import ProblemType, Task, configuration, plain_configuration, same_head, supports
 from .files import CONFIG
@@ -162,6 +162,8 @@ def _from_folder(
     except ModelError:
         raise
     except Exception as error:  # a torn file, a wrong shape, a missing package: each library raises its own
+        if out_of_memory(error):
+            raise
         _refuse_shapes(files, skeleton, head)
         raise ModelError(
             f"the weights cannot be loaded: {first_line(error)}",

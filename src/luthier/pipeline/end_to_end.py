@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import DataError, GateFailed, Interrupted, MachineError, Problem, RecipeError
+from ..core.errors import (
+    DataError,
+    GateFailed,
+    Interrupted,
+    LuthierError,
+    MachineError,
+    Problem,
+    RecipeError,
+    out_of_memory,
+)
 from ..core.evidence import Finding
 from ..core.files import write_atomic
 from ..core.gates import Verdict
@@ -159,7 +168,7 @@ def _run_one(
     """One run with one seed: every stage in order, each kept if it was finished for the same inputs."""
     import torch
 
-    from ..engine.device import choose, keep_memory, out_of_memory
+    from ..engine.device import choose, keep_memory
     from ..engine.energy import Energy
     from ..engine.phase import Setting
     from . import stages
@@ -182,7 +191,9 @@ def _run_one(
             if stop() and name != until:
                 raise Interrupted(f"stopped after the stage '{name}'", remedy="the same command goes on from here")
         log("note", text=f"done in {time.monotonic() - started:.0f} s")
-    except (RuntimeError, MemoryError) as error:
+    except LuthierError:
+        raise
+    except Exception as error:  # each library has its own for it
         if not out_of_memory(error):
             raise
         raise MachineError(
