@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from luthier.core.contracts import Row
-from luthier.functional.packing import pack, segment_sum, sequence_index
+from luthier.functional.packing import micro_batches, pack, segment_sum, sequence_index
 
 
 def row(name: str, ids: list[int], marks: list[int], **rest: object) -> Row:
@@ -72,3 +72,11 @@ def test_segment_sum_repeats_its_bits() -> None:
     index = torch.randint(0, 7, (5000,), generator=torch.Generator().manual_seed(1))
     first = segment_sum(values, index, 7)
     assert all(torch.equal(first, segment_sum(values, index, 7)) for _ in range(10))
+
+
+def test_micro_batches_keep_the_order_and_the_budget() -> None:
+    lengths = [5, 5, 30, 1, 9, 2]
+    assert micro_batches([0, 1, 2, 3, 4, 5], lengths, 10) == [[0, 1], [2], [3, 4], [5]]
+    assert micro_batches([2], lengths, 10) == [[2]]
+    assert micro_batches([], lengths, 10) == []
+    assert micro_batches([5, 3, 0, 1], lengths, 8) == [[5, 3, 0], [1]]

@@ -17,7 +17,7 @@ from ..core.contracts import Ints
 from ..core.errors import DataError
 from ..core.recipe import PerStep
 
-__all__ = ["Stream", "micro_batches"]
+__all__ = ["Stream"]
 
 
 class Stream:
@@ -102,16 +102,3 @@ class Stream:
             end = int(np.searchsorted(ends, used + self._per_step.tokens, side="right"))
             bounds.append(max(end, begin + 1))
         return bounds
-
-
-def micro_batches(indices: Sequence[int], lengths: Sequence[int], micro_tokens: int) -> list[list[int]]:
-    """A step's rows cut, in order, into runs of at most `micro_tokens` tokens; a longer row is a run of its own."""
-    runs: list[list[int]] = []
-    room = 0
-    for index in indices:
-        if not runs or lengths[index] > room:
-            runs.append([])
-            room = micro_tokens
-        runs[-1].append(index)
-        room -= lengths[index]
-    return runs

@@ -18,8 +18,8 @@ import torch
 from ..core.contracts import Adaptation, Batch, Models, Objective, Penalty, Row
 from ..core.errors import Interrupted, MachineError, TrainingDiverged, out_of_memory
 from ..core.recipe import Phase
-from ..data.stream import Stream, micro_batches
-from ..functional.packing import pack
+from ..data.stream import Stream
+from ..functional.packing import micro_batches, pack
 from .checkpoint import Checkpoint, Checkpoints
 from .device import release_memory
 from .identity import identity_of

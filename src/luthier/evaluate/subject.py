@@ -21,8 +21,7 @@ from ..core.errors import DataError
 from ..core.example import Example
 from ..core.recipe import Decoding
 from ..data.encode import Encoding
-from ..data.stream import micro_batches
-from ..functional.packing import pack
+from ..functional.packing import micro_batches, pack
 from ..models.generate import generate
 
 if TYPE_CHECKING:

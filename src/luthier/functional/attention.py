@@ -66,12 +66,14 @@ class _Rule:
     group: int
 
 
-def _scores(q: Tensor, k: Tensor, bias: Tensor, rule: _Rule) -> tuple[Tensor, Tensor | None]:
+def _scores(q: Tensor, k: Tensor, bias: Tensor | None, rule: _Rule) -> tuple[Tensor, Tensor | None]:
     """Masked scores [N, G*n, m] for q [N, G*n, D], k [N, m, D]; and tanh of the capped ones where there is a cap."""
     if rule.softcap is None:
-        return torch.baddbmm(bias, q, k.transpose(1, 2), alpha=rule.scaling), None
+        added = q.new_zeros(1, 1, 1) if bias is None else bias
+        return torch.baddbmm(added, q, k.mT, alpha=rule.scaling, beta=0 if bias is None else 1), None
     bent = torch.bmm(q, k.transpose(1, 2)).mul_(rule.scaling / rule.softcap).tanh_()
-    return (bent * rule.softcap).add_(bias), bent
+    scores = bent * rule.softcap
+    return scores if bias is None else scores.add_(bias), bent
 
 
 def _weights(scores: Tensor, sinks: Tensor | None, rule: _Rule) -> Tensor:
@@ -110,6 +112,7 @@ class _PackedAttention(torch.autograd.Function):
         q, k, v = plan.rows(query), plan.rows(key), plan.rows(value)
         out = v.new_empty(len(q), v.shape[-1])
         kept: list[Tensor] = []
+        learns = any(ctx.needs_input_grad)
         for bunch in plan.bunches:
             keys, values = bunch.view(k, heads), bunch.view(v, heads)
             for block in plan.blocks(bunch):
@@ -117,7 +120,7 @@ class _PackedAttention(torch.autograd.Function):
                 bias = plan.bias(bunch, block, heads, group, q.dtype)
                 scores, _ = _scores(_queries(q, bunch, heads, group, block), keys[:, left:right], bias, rule)
                 p = _weights(scores, sinks, rule)
-                if _keeps(bunch, rule):
+                if learns and _keeps(bunch, rule):
                     kept.append(p)
                 if rule.dropout > 0:
                     kept.append(keep_mask(p.shape, rule.dropout, p.device))
@@ -197,7 +200,7 @@ class _Block:
     value: Tensor
 
     def slopes(
-        self, p: Tensor | None, kept: Tensor | None, bias: Tensor, sinks: Tensor | None, rule: _Rule
+        self, p: Tensor | None, kept: Tensor | None, bias: Tensor | None, sinks: Tensor | None, rule: _Rule
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The weights as they were used, gradients of the scores before their scale [N, G*n, m], of the sinks [N, G].
 

@@ -96,29 +96,34 @@ class Plan:
 
     def bias(
         self, bunch: Bunch, block: tuple[int, int, int, int], heads: int, group: int, dtype: torch.dtype
-    ) -> Tensor:
+    ) -> Tensor | None:
         """What is added to the scores [B * heads, group * queries, keys]: -inf where a query must not see a key.
 
-        It broadcasts to that shape; zero where all is seen.
+        It broadcasts to that shape; None where all is seen.
         """
         low, high, left, right = block
-        key = (high - low, low - left, right - left, group, dtype.itemsize)
+        filled = bunch.filled and not self.causal  # What fills comes last: no causal query of a token sees it.
+        whose = (bunch.start, heads) if filled else ()
+        key = (high - low, low - left, right - left, group, dtype.itemsize, *whose)
         if key not in self._masks:
             hidden = self._hidden(block)
             found = None
             if hidden is not None:
                 found = torch.zeros(hidden.shape, dtype=dtype, device=self.device)
                 found = found.masked_fill_(hidden, float("-inf")).repeat(group, 1)
+            if filled:
+                filling = self._filling(bunch, left, right, heads, dtype)
+                found = filling if found is None else filling + found
             self._masks[key] = found
-        bias = self._masks[key]
-        if bunch.filled and not self.causal:  # What fills comes last: no causal query of a token sees it.
-            lengths = torch.tensor(bunch.lengths, device=self.device)
-            places = torch.arange(left, right, device=self.device)
-            filling = torch.zeros(len(lengths), 1, right - left, dtype=dtype, device=self.device)
-            filling.masked_fill_((places >= lengths[:, None])[:, None], float("-inf"))
-            filling = filling.repeat_interleave(heads, 0)
-            return filling if bias is None else filling + bias
-        return torch.zeros(1, 1, dtype=dtype, device=self.device) if bias is None else bias
+        return self._masks[key]
+
+    def _filling(self, bunch: Bunch, left: int, right: int, heads: int, dtype: torch.dtype) -> Tensor:
+        """[B * heads, 1, right - left]: -inf at the keys [left, right) that only fill."""
+        lengths = torch.tensor(bunch.lengths, device=self.device)
+        places = torch.arange(left, right, device=self.device)
+        filling = torch.zeros(len(lengths), 1, right - left, dtype=dtype, device=self.device)
+        filling.masked_fill_((places >= lengths[:, None])[:, None], float("-inf"))
+        return filling.repeat_interleave(heads, 0)
 
     def _hidden(self, block: tuple[int, int, int, int]) -> Tensor | None:
         """[queries, keys] bool, True where a query must not see a key; None where all are seen."""

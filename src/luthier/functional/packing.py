@@ -1,4 +1,4 @@
-"""Packing: rows laid end to end without padding, and sums over the sequences of a pack.
+"""Packing: rows cut into packs and laid end to end without padding, and sums over the sequences of a pack.
 
 Shapes: S sequences, T tokens. Errors: AssertionError for rows that no encoder may make (empty, or with a supervised
 first token: nothing precedes it, so in a pack it would be predicted from the sequence before).
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..core.contracts import Batch, Row
 
-__all__ = ["pack", "segment_sum", "sequence_index"]
+__all__ = ["micro_batches", "pack", "segment_sum", "sequence_index"]
 
 
 def pack(rows: Sequence[Row]) -> Batch:
@@ -40,6 +40,19 @@ def pack(rows: Sequence[Row]) -> Batch:
         fields={name: torch.from_numpy(np.stack([row.fields[name] for row in rows])) for name in rows[0].fields},
         groups={name: tuple(row.groups.get(name, "") for row in rows) for name in groups},
     )
+
+
+def micro_batches(indices: Sequence[int], lengths: Sequence[int], micro_tokens: int) -> list[list[int]]:
+    """A step's rows cut, in order, into runs of at most `micro_tokens` tokens; a longer row is a run of its own."""
+    runs: list[list[int]] = []
+    room = 0
+    for index in indices:
+        if not runs or lengths[index] > room:
+            runs.append([])
+            room = micro_tokens
+        runs[-1].append(index)
+        room -= lengths[index]
+    return runs
 
 
 def sequence_index(starts: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from luthier.core.errors import DataError
 from luthier.core.recipe import PerStep
-from luthier.data.stream import Stream, micro_batches
+from luthier.data.stream import Stream
 
 LENGTHS = [int(n) for n in np.random.RandomState(0).randint(5, 200, size=137)]
 
@@ -79,11 +79,3 @@ def test_parts_of_epochs_are_rounded_up():
 def test_nothing_to_train_on_is_an_error():
     with pytest.raises(DataError, match="nothing to train on"):
         Stream([], PerStep(rows=2), seed=1)
-
-
-def test_micro_batches_keep_the_order_and_the_budget():
-    lengths = [5, 5, 30, 1, 9, 2]
-    assert micro_batches([0, 1, 2, 3, 4, 5], lengths, 10) == [[0, 1], [2], [3, 4], [5]]
-    assert micro_batches([2], lengths, 10) == [[2]]
-    assert micro_batches([], lengths, 10) == []
-    assert micro_batches([5, 3, 0, 1], lengths, 8) == [[5, 3, 0], [1]]
