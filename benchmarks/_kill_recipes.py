@@ -19,13 +19,13 @@ ASKED = {
     "thanks": "the {fault} {thing} plays again, well done!",
 }
 ADAPTATIONS: Mapping[str, Any] = {
-    "lora": {"lora": {"rank": 4, "dropout": 0.1}},
+    "lora": {"lora": {"rank": 32, "dropout": 0.1}},
     "full": "full",
     "gradual": {"frozen": {"train": "last:3", "gradual": 0.8, "layer_decay": 0.5}},
 }
 RATES = {"lora": 2e-3, "full": 2e-4, "gradual": 1e-3}
 RUINOUS = 30.0
-"""A rate at which validation gets worse: early stopping has something to stop."""
+"""A rate that validation gets worse on the way to: early stopping has something to stop."""
 STEPS = 10
 VALIDATE_EVERY = 2
 
@@ -80,7 +80,7 @@ def _phase(objective: str, adaptation: str, stops: bool) -> dict[str, Any]:
         "objective": objective,
         "adaptation": ADAPTATIONS[adaptation],
         "optimizer": {"adamw": {"lr": RUINOUS if stops else RATES[adaptation]}},
-        "schedule": "constant",
+        "schedule": {"linear": {"warmup": 0.9}} if stops else "constant",
         "steps": STEPS,
         "per_step": {"rows": 6},
         "max_length": 96,
@@ -124,8 +124,8 @@ def _write_model(folder: Path) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
+        hidden_size=128,
+        intermediate_size=256,
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -56,7 +56,7 @@ FOR_EACH = 4
 """Kills of each configuration."""
 TRIES = 4
 LEAST = 50
-WRITING = 0.005
+WRITING = 0.01
 """Seconds: a small part of what a checkpoint's write takes."""
 
 Ready = Callable[[Attempt], bool]
@@ -128,7 +128,7 @@ def _aim(moment: str, pace: _Pace, draw: random.Random) -> tuple[Ready, float]:
         return (lambda attempt: _validates(attempt, after)), draw.uniform(0, pace.seconds["validation"])
     assert moment == "checkpoint"
     return (lambda attempt: len(_trained(attempt.events)) >= after and attempt.writes_checkpoint()), draw.uniform(
-        0, 0.5 * pace.seconds["checkpoint"]
+        0, WRITING
     )
 
 
