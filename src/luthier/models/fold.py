@@ -20,18 +20,11 @@ def fold_adapter(model: Any, folder: Path) -> tuple[Any, frozenset[str]]:
     The arithmetic is done in the model's dtype; hand in float32 and cast afterwards.
     Errors: ModelError for missing or unexpected keys (PEFT itself only warns), and for what cannot be folded in.
     """
-    from peft import PeftConfig, PeftType, get_peft_model, set_peft_model_state_dict
+    from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
     from safetensors.torch import load_file
 
     (file,) = weight_files(folder, adapter=True)
-    kind = read_json(folder / ADAPTER).get("peft_type")
-    if kind not in list(PeftType):
-        raise ModelError(
-            f"the installed peft knows no adapter of the kind '{kind}'",
-            where=str(folder / ADAPTER),
-            expected="a peft_type such as LORA",
-            remedy="correct it, upgrade peft, or start from the adapter's base",
-        )
+    _refuse_kind(folder)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -75,6 +68,19 @@ def fold_adapter(model: Any, folder: Path) -> tuple[Any, frozenset[str]]:
     for parameter in plain.parameters():
         parameter.requires_grad_(True)
     return plain, brought
+
+
+def _refuse_kind(folder: Path) -> None:
+    from peft import PeftType
+
+    kind = read_json(folder / ADAPTER).get("peft_type")
+    if kind not in list(PeftType):
+        raise ModelError(
+            f"the installed peft knows no adapter of the kind '{kind}'",
+            where=str(folder / ADAPTER),
+            expected="a peft_type such as LORA",
+            remedy="correct it, upgrade peft, or start from the adapter's base",
+        )
 
 
 def _adapter_keys(adapted: Any) -> set[str]:
