@@ -162,3 +162,17 @@ def test_autocast_computes_in_its_dtype() -> None:
     output.float().sum().backward()
     assert query.grad is not None
     assert query.grad.dtype == torch.float32
+
+
+def test_a_pack_that_was_laid_out_for_inference_trains() -> None:
+    lengths = (5, 7, 3)
+    given, starts = inputs(4, 2, lengths), bounds(lengths)
+    options = {"scaling": 0.3, "causal": False}
+    pack_plan.plan_of.cache_clear()
+    with torch.inference_mode():
+        before = packed_attention(*given[:3], starts, **options)
+    after = packed_attention(*given[:3], starts, **options)
+    assert torch.equal(before, after)
+    wanted = plain(*given[:3], starts, **options)
+    for found, expected in zip(gradients(after, given[:3]), gradients(wanted, given[:3]), strict=True):
+        torch.testing.assert_close(found, expected)

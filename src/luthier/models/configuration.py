@@ -10,9 +10,10 @@ from ..core.errors import ModelError, first_line
 from .files import CONFIG, read_json
 from .whole import refuse_code
 
-__all__ = ["ProblemType", "Task", "configuration", "plain_configuration", "same_head", "supports"]
+__all__ = ["ProblemType", "Task", "auto_class", "configuration", "plain_configuration", "same_head", "supports"]
 
-Task = Literal["causal_lm", "sequence_classification"]
+Task = Literal["causal_lm", "sequence_classification", "features"]
+"""What is asked of a model: to continue texts, to name their classes, or hidden states alone (no head)."""
 ProblemType = Literal["single_label_classification", "multi_label_classification"]
 
 
@@ -67,13 +68,21 @@ def plain_configuration(folder: Path) -> Any:
         ) from error
 
 
+def auto_class(task: Task) -> Any:
+    """The class of transformers that makes a model for the task."""
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    if task == "features":
+        return AutoModel
+    return AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
+
+
 def supports(config: Any, task: Task, source: str) -> None:
     """Refuses what would load and be wrong: encoder-decoders, and encoders asked to continue a text."""
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
+    from transformers import AutoModelForMaskedLM
 
-    auto = AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
     reason = None
-    if type(config) not in auto._model_mapping:
+    if type(config) not in auto_class(task)._model_mapping:
         reason = f"transformers has no {task.replace('_', ' ')} model of type '{config.model_type}'"
     elif getattr(config, "is_encoder_decoder", False):
         reason = f"'{config.model_type}' is an encoder-decoder, which luthier does not train yet"
@@ -96,7 +105,7 @@ def supports(config: Any, task: Task, source: str) -> None:
 
 def same_head(folder: Path, task: Task, labels: Sequence[str] | None) -> bool:
     """Whether the checkpoint's head is the one asked for: the same classes in the same order."""
-    if task == "causal_lm" or labels is None:
+    if task != "sequence_classification" or labels is None:
         return True
     named = read_json(folder / CONFIG).get("id2label") or {}
     return [named[key] for key in sorted(named, key=int)] == list(labels)

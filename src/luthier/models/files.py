@@ -8,15 +8,37 @@ from typing import Any
 
 from ..core.errors import ModelError
 
-__all__ = ["ADAPTER", "CONFIG", "INDEX", "read_json"]
+__all__ = ["ADAPTER", "CONFIG", "INDEX", "read_json", "read_json_list"]
 
 CONFIG, ADAPTER, INDEX = "config.json", "adapter_config.json", "model.safetensors.index.json"
 
 
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object from a file of a model's folder. Errors: ModelError where it cannot be read."""
+    value = _parsed(file)
+    if not isinstance(value, dict):
+        raise ModelError(
+            "the file holds no JSON object", where=str(file), expected="{...}", remedy="copy the folder again"
+        )
+    return value
+
+
+def read_json_list(file: Path) -> list[dict[str, Any]]:
+    """A list of JSON objects from a file of a model's folder. Errors: ModelError where it cannot be read."""
+    value = _parsed(file)
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ModelError(
+            "the file holds no list of JSON objects",
+            where=str(file),
+            expected="[{...}, ...]",
+            remedy="copy the folder again",
+        )
+    return value
+
+
+def _parsed(file: Path) -> Any:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"the file cannot be read: {error}",
@@ -24,8 +46,3 @@ def read_json(file: Path) -> dict[str, Any]:
             expected="JSON, in UTF-8",
             remedy="copy the folder again",
         ) from error
-    if not isinstance(value, dict):
-        raise ModelError(
-            "the file holds no JSON object", where=str(file), expected="{...}", remedy="copy the folder again"
-        )
-    return value

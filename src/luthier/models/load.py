@@ -20,7 +20,7 @@ from torch import nn
 
 from ..core.errors import ModelError, first_line, out_of_memory
 from .carried import carried_in, put_on
-from .configuration import ProblemType, Task, configuration, plain_configuration, same_head, supports
+from .configuration import ProblemType, Task, auto_class, configuration, plain_configuration, same_head, supports
 from .files import CONFIG
 from .fold import fold_adapter
 from .heads import head_parameters
@@ -136,12 +136,9 @@ def _from_folder(
     folder: Path, task: Task, config: Any, dtype: torch.dtype, seed: int, *, keep_head: bool
 ) -> tuple[Any, frozenset[str]]:
     """The model with the folder's weights, and the names of what had to be made new."""
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
-
     files = weight_files(folder)
-    auto = AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
-    skeleton = _skeleton(auto, config, folder)
-    head = set(head_parameters(skeleton)) if task == "sequence_classification" else set()
+    skeleton = _skeleton(auto_class(task), config, folder)
+    head = set(head_parameters(skeleton)) if task != "causal_lm" else set()
     try:
         stored = _stored_names(files)
         with torch.random.fork_rng(devices=[]):
@@ -235,7 +232,7 @@ def _without(files: Sequence[Path], head: set[str]) -> dict[str, torch.Tensor]:
 
 
 def _old_head(stored: Sequence[str], skeleton: Any, task: Task) -> set[str]:
-    """Stored weights that belong to a head which the new one replaces: those outside the body, and a pooler."""
+    """Stored weights of a head that is replaced or not asked for: those outside the body, and a pooler."""
     if task == "causal_lm":
         return set()
     prefix = skeleton.base_model_prefix + "."
@@ -277,7 +274,7 @@ def _settle(model: Any, tokenizer: Any, task: Task) -> None:
     A language model's own configuration keeps its padding id, since transformers blocks the gradient of that row; a
     classifier's must name it, since transformers finds the last token of a padded row by it.
     """
-    if task == "sequence_classification":
+    if task != "causal_lm":
         model.config.pad_token_id = tokenizer.pad_token_id
         return
     settings = model.generation_config

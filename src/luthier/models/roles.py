@@ -112,6 +112,10 @@ class Role:
             logits: Tensor = inner(input_ids=marks, attention_mask=grid.mask.long()).logits
         return logits
 
+    def hidden(self, batch: Batch) -> Tensor:
+        """[T, H] below the head, at the tokens of the batch, in its order."""
+        return self._hidden(transformer_of(self.model), batch)
+
     def _hidden(self, inner: PreTrainedModel, batch: Batch) -> Tensor:
         """[T, H] below the output layer, at the tokens of the batch."""
         grid = _Grid.of(batch)
