@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -30,6 +30,7 @@ from ..functional.attention import packed_attention
 
 __all__ = [
     "REFUSALS",
+    "Memory",
     "backbone_of",
     "hidden_states",
     "packed_call",
@@ -46,11 +47,32 @@ REFUSALS = (ModelError, TypeError, ValueError, RuntimeError, IndexError, Attribu
 """How models refuse a pack under a probe: an unknown argument, a shape, a layer without boundaries. All mean "pad"."""
 
 
+class Memory(Protocol):
+    """What attends in place of packed attention while a text is generated: it keeps keys and values by layer."""
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        scaling: float,
+        causal: bool,
+        window: int | None,
+        softcap: float | None,
+        sinks: Tensor | None,
+    ) -> Tensor:
+        """[T, Hq, Dv] of query [T, Hq, D], key [T, Hk, D] and value [T, Hk, Dv]; layers count from 0 in a pass."""
+        ...
+
+
 @dataclass
 class _Call:
-    """One packed forward pass: how many attention layers it reached."""
+    """One packed forward pass: how many attention layers it reached, and the memory they go to, if any."""
 
     layers: int = 0
+    memory: Memory | None = None
 
 
 _call: ContextVar[_Call | None] = ContextVar("packed_call", default=None)
@@ -59,9 +81,9 @@ _call: ContextVar[_Call | None] = ContextVar("packed_call", default=None)
 
 
 @contextmanager
-def packed_call() -> Iterator[_Call]:
-    """Around a forward pass that hands boundaries to the model."""
-    call = _Call()
+def packed_call(memory: Memory | None = None) -> Iterator[_Call]:
+    """Around a forward pass that hands boundaries to the model; with a memory, one without gradients that generates."""
+    call = _Call(memory=memory)
     token = _call.set(call)
     try:
         yield call
@@ -108,18 +130,18 @@ def _attend_packed(
     call = _call.get()
     if call is not None:
         call.layers += 1
-    output = packed_attention(
-        query[0].transpose(0, 1),
-        key[0].transpose(0, 1),
-        value[0].transpose(0, 1),
-        starts,
-        scaling=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
-        causal=bool(getattr(module, "is_causal", True)) if causal is None else bool(causal),
-        window=options.get("sliding_window"),
-        softcap=options.get("softcap"),
-        sinks=options.get("s_aux"),
-        dropout=float(options.get("dropout") or 0.0) if module.training else 0.0,
-    )
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    rule: dict[str, Any] = {
+        "scaling": query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+        "causal": bool(getattr(module, "is_causal", True)) if causal is None else bool(causal),
+        "window": options.get("sliding_window"),
+        "softcap": options.get("softcap"),
+        "sinks": options.get("s_aux"),
+    }
+    if call is not None and call.memory is not None:
+        return call.memory.attend(call.layers - 1, q, k, v, **rule).unsqueeze(0)
+    dropout = float(options.get("dropout") or 0.0) if module.training else 0.0
+    output = packed_attention(q, k, v, starts, **rule, dropout=dropout)
     return output.unsqueeze(0)
 
 

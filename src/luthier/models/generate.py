@@ -1,27 +1,26 @@
-"""Answers for many prompts at once: left-padded batches, a key-value cache, and draws that belong to the item.
+"""Answers for many prompts at once, with draws that belong to the item.
 
-An item's random numbers come from its own seed, so that what it is batched with changes nothing but rounding.
+Models that can be packed are generated from without any padding (generate_packed.py), others in left-padded batches
+(generate_padded.py). What an item is batched with changes nothing but rounding.
 """
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.errors import ModelError
+from .decoding import Request, chooser, next_tokens
+from .generate_packed import decoding_offset, generate_packed
+from .generate_padded import generate_padded
 from .heads import plain
 
 __all__ = ["generate", "next_tokens"]
-
-_Choice = Callable[[Tensor, list[int], int], Tensor]
-"""[B, V] logits, the prompt of each row, the step -> [B] tokens."""
 
 
 def generate(
@@ -39,147 +38,35 @@ def generate(
     """The new token ids for each prompt, in the prompts' order, without the stop token that ended them.
 
     temperature 0 is greedy; otherwise draws are made from the smallest set of tokens whose probability reaches `top_p`
-    (Holtzman et al. 2020), with item i's numbers from seeds[i] (default: i). A batch holds at most `batch_tokens`
-    positions, padding and new tokens counted. Where the model has a last position, a prompt too long for it loses its
-    beginning, with a warning. The model is in eval mode meanwhile.
+    (Holtzman et al. 2020), with item i's numbers from seeds[i] (default: i). At most `batch_tokens` positions are held
+    at once, padding and new tokens counted, or one prompt. Where the model has a last position, a prompt too long for
+    it loses its beginning, with a warning. The model is in eval mode meanwhile.
     Errors: ModelError for a model that keeps no key-value cache; ValueError for an empty prompt.
     """
     if seeds is not None and len(seeds) != len(prompts):
         raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts")
     if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("a prompt holds no token; give at least the begin token")
-    takes = _accepted(model)
+    _refuse_uncached(model)
     cut, rooms, limit = _fit(model, prompts, max_new_tokens)
-    order = sorted(range(len(cut)), key=lambda index: (-len(cut[index]), index))
-    answers: list[list[int]] = [[] for _ in cut]
+    own = seeds if seeds is not None else range(len(prompts))
+    choose = chooser(temperature, top_p, own, max_new_tokens)
+    request = Request(cut, rooms, frozenset(stop), pad, limit, batch_tokens, choose)
+    if not cut or max_new_tokens < 1:
+        return [[] for _ in cut]
+    offset = decoding_offset(model, pad)
     with _evaluating(model), torch.inference_mode():
-        for chosen in _batches(cut, rooms, order, batch_tokens):
-            choose: _Choice = _greedy
-            if temperature > 0:
-                own = [seeds[index] if seeds is not None else index for index in chosen]
-                choose = _sampler(own, max_new_tokens, temperature, top_p)
-            batch = _Batch([cut[index] for index in chosen], [rooms[index] for index in chosen], set(stop), pad, limit)
-            for index, answer in zip(chosen, _continue(model, batch, choose, takes), strict=True):
-                answers[index] = answer
-    return answers
+        return generate_padded(model, request) if offset is None else generate_packed(model, request, offset)
 
 
-def next_tokens(logits: Tensor, temperature: float, top_p: float, draw: Tensor) -> Tensor:
-    """[B] tokens drawn from [B, V] logits by inverting the cumulative distribution at `draw` ([B], in [0, 1)).
-
-    Below top_p 1 tokens stand in the order of their probability, equal ones by id; otherwise in the order of their ids.
-    """
-    kept = (logits.float() / temperature).softmax(-1).double()
-    ids = None
-    if top_p < 1:
-        kept, ids = kept.sort(dim=-1, descending=True, stable=True)
-        kept = kept.masked_fill(kept.cumsum(-1) - kept >= top_p, 0.0)
-    reached = kept.cumsum(-1)
-    place = torch.searchsorted(reached, draw[:, None] * reached[:, -1:], right=True)
-    # A draw next to 1 can land behind the last token by rounding; the last one with any probability is meant.
-    last = (reached < reached[:, -1:]).sum(-1, keepdim=True)
-    place = torch.minimum(place, last)
-    return (place if ids is None else ids.gather(-1, place)).squeeze(-1)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Prompts that run together: how many tokens each may add, what stops and pads, and the model's last position."""
-
-    prompts: Sequence[Sequence[int]]
-    rooms: Sequence[int]
-    stop: Collection[int]
-    pad: int
-    limit: int | None
-
-
-def _continue(model: nn.Module, batch: _Batch, choose: _Choice, takes: frozenset[str]) -> list[list[int]]:
-    """One batch to its end. Finished rows leave the cache as soon as half of it is theirs."""
-    device = next(model.parameters()).device
-    lengths = torch.tensor([len(prompt) for prompt in batch.prompts])
-    longest = int(lengths.max())
-    ids = torch.tensor(
-        [[batch.pad] * (longest - len(prompt)) + list(prompt) for prompt in batch.prompts], device=device
-    )
-    seen = (torch.arange(longest)[None] >= (longest - lengths)[:, None]).to(device)
-    positions = (seen.cumsum(-1) - 1).clamp(min=0)
-    cache = _cache(model)
-    answers: list[list[int]] = [[] for _ in batch.prompts]
-    rows = list(range(len(batch.prompts)))  # which prompt each row of the batch belongs to
-    going = set(rows)
-    for step in range(max(batch.rooms)):
-        chosen = choose(_forward(model, ids, seen, positions, cache, takes), rows, step)
-        for prompt, token in zip(rows, chosen.tolist(), strict=True):
-            if prompt not in going:
-                continue
-            if token not in batch.stop:
-                answers[prompt].append(token)
-            if token in batch.stop or len(answers[prompt]) == batch.rooms[prompt]:
-                going.discard(prompt)
-        if not going:
-            break
-        if len(going) * 2 <= len(rows):
-            index = torch.tensor([row for row, prompt in enumerate(rows) if prompt in going], device=device)
-            cache.batch_select_indices(index)
-            chosen, seen, positions = chosen[index], seen[index], positions[index]
-            rows = [prompt for prompt in rows if prompt in going]
-        ids = chosen[:, None]
-        seen = torch.cat([seen, seen.new_ones(len(rows), 1)], dim=1)
-        # Finished rows that still ride along must not run past the table of positions.
-        positions = (positions[:, -1:] + 1).clamp(max=batch.limit - 1 if batch.limit else None)
-    return answers
-
-
-def _greedy(logits: Tensor, rows: list[int], step: int) -> Tensor:
-    return logits.argmax(-1)
-
-
-def _sampler(seeds: Sequence[int], count: int, temperature: float, top_p: float) -> _Choice:
-    """Chooses with the numbers of each row's own seed; made on the CPU, so that every device draws the same."""
-    draws = torch.stack(
-        [torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
-    )
-
-    def choose(logits: Tensor, rows: list[int], step: int) -> Tensor:
-        return next_tokens(logits, temperature, top_p, draws[rows, step].to(logits.device))
-
-    return choose
-
-
-def _forward(
-    model: nn.Module, ids: Tensor, seen: Tensor, positions: Tensor, cache: Any, takes: frozenset[str]
-) -> Tensor:
-    """[B, V] logits of the last position."""
-    given: dict[str, Any] = {
-        "input_ids": ids,
-        "attention_mask": seen.long(),
-        "past_key_values": cache,
-        "use_cache": True,
-    }
-    if "position_ids" in takes:
-        given["position_ids"] = positions
-    if "logits_to_keep" in takes:
-        given["logits_to_keep"] = 1
-    logits: Tensor = model(**given).logits[:, -1]
-    return logits.float()
-
-
-def _accepted(model: nn.Module) -> frozenset[str]:
+def _refuse_uncached(model: nn.Module) -> None:
     inner = plain(model)
-    takes = frozenset(inspect.signature(inner.forward).parameters)
-    if "past_key_values" not in takes or inner.config.is_encoder_decoder:
+    if "past_key_values" not in inspect.signature(inner.forward).parameters or inner.config.is_encoder_decoder:
         raise ModelError(
             f"{type(inner).__name__} cannot generate here: it keeps no key-value cache of its own text",
             expected="a decoder with attention",
             remedy="leave out checks that generate, such as text_match",
         )
-    return takes
-
-
-def _cache(model: nn.Module) -> Any:
-    from transformers import DynamicCache
-
-    return DynamicCache(config=plain(model).config)
 
 
 def _fit(
@@ -202,23 +89,6 @@ def _fit(
         )
     cut = [prompt[-kept:] for prompt in prompts]
     return cut, [min(wanted, limit - len(prompt)) for prompt in cut], limit
-
-
-def _batches(
-    prompts: Sequence[Sequence[int]], rooms: Sequence[int], order: Sequence[int], budget: int
-) -> Iterator[list[int]]:
-    """Indices in batches of like length, each within `budget` positions or a single prompt."""
-    batch: list[int] = []
-    width = 0
-    for index in order:
-        wider = max(width, len(prompts[index]) + rooms[index])
-        if batch and (len(batch) + 1) * wider > budget:
-            yield batch
-            batch, wider = [], len(prompts[index]) + rooms[index]
-        batch.append(index)
-        width = wider
-    if batch:
-        yield batch
 
 
 @contextmanager

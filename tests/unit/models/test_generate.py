@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
+import transformers as hf
 from tiny import make_bert, make_llama
 
 from luthier.core.errors import ModelError
+from luthier.models.cache import Cache
 from luthier.models.generate import generate, next_tokens
+from luthier.models.generate_packed import decoding_offset
 
 LENGTHS = (5, 17, 3, 40, 1, 17)
+PAD = 1
+SIZE: dict[str, Any] = {
+    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "max_position_embeddings": 64, "pad_token_id": PAD, "bos_token_id": None, "eos_token_id": None,
+}  # fmt: skip
+GROUPED = SIZE | {"num_key_value_heads": 2}
+FAMILIES: dict[str, Callable[[], Any]] = {
+    "qwen3": lambda: hf.Qwen3Config(**GROUPED, head_dim=8),
+    "mistral-window": lambda: hf.MistralConfig(**GROUPED, sliding_window=4),
+    "gemma2-softcap": lambda: hf.Gemma2Config(
+        **GROUPED, head_dim=8, sliding_window=4, final_logit_softcapping=3.0, attn_logit_softcapping=2.0
+    ),
+    "gpt-oss-sinks": lambda: hf.GptOssConfig(
+        **GROUPED, head_dim=8, sliding_window=4, num_local_experts=4, num_experts_per_tok=2
+    ),
+    "gpt2": lambda: hf.GPT2Config(
+        vocab_size=96, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=None, eos_token_id=None
+    ),
+    "opt-offset": lambda: hf.OPTConfig(**SIZE, ffn_dim=48, word_embed_proj_dim=32),
+    "bloom": lambda: hf.BloomConfig(vocab_size=96, hidden_size=32, n_layer=2, n_head=4, eos_token_id=None),
+    "stablelm-drops-the-boundaries": lambda: hf.StableLmConfig(**GROUPED),
+}
 
 
 def lively_llama(**changes: object) -> Any:
@@ -42,9 +67,20 @@ def windowed() -> Any:
     return MistralForCausalLM(config).eval()
 
 
-def prompts() -> list[list[int]]:
-    torch.manual_seed(7)
-    return [torch.randint(4, 400, (length,)).tolist() for length in LENGTHS]
+def prompts(seed: int = 7, vocabulary: int = 400) -> list[list[int]]:
+    torch.manual_seed(seed)
+    return [torch.randint(4, vocabulary, (length,)).tolist() for length in LENGTHS]
+
+
+def decoder(name: str) -> Any:
+    """A tiny model of another family, with larger weights than the usual, so that greedy text varies."""
+    torch.manual_seed(0)
+    model = hf.AutoModelForCausalLM.from_config(FAMILIES[name]()).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.add_(0.3 * torch.randn(parameter.shape))
+    return model
 
 
 def reference(model: Any, prompt: Sequence[int], count: int, stop: list[int] | None = None) -> list[int]:
@@ -80,17 +116,92 @@ def test_it_stops_where_transformers_stops(make: Any) -> None:
     assert generate(model, prompts(), stop=stop, pad=0, max_new_tokens=24) == expected
 
 
-def test_finished_rows_leave_the_batch() -> None:
-    model = lively_llama()
-    stop = {reference(model, prompt, 1)[0] for prompt in prompts()[:4]}
+def read_tokens(model: Any, **settings: Any) -> list[int]:
+    """How many tokens the model reads in each forward pass of a generation."""
     sizes: list[int] = []
     handle = model.model.register_forward_pre_hook(
-        lambda m, a, k: sizes.append(k["input_ids"].shape[0]), with_kwargs=True
+        lambda m, a, k: sizes.append(k["input_ids"].numel()), with_kwargs=True
     )
-    generate(model, prompts(), stop=stop, pad=0, max_new_tokens=6)
+    generate(model, settings.pop("prompts", prompts()), pad=0, **settings)
     handle.remove()
-    assert sizes[0] == 6
-    assert sizes[-1] <= 2
+    return sizes
+
+
+def test_nothing_is_padded_and_texts_that_ended_leave_at_once() -> None:
+    model = lively_llama()
+    generate(model, prompts(), stop=[], pad=0, max_new_tokens=1)  # the probe
+    stop = [reference(model, prompt, 4)[step] for step, prompt in enumerate(prompts()[:4])]
+    lengths = [len(reference(model, prompt, 8, stop)) for prompt in prompts()]
+    assert sorted(lengths)[:3] != [8, 8, 8]
+    running = [sum(length > step for length in lengths) for step in range(8)]
+    # A text of n tokens before its stop was read n times; one that reached the limit leaves its last token unread.
+    expected = [sum(map(len, prompts())), *(count for count in running[:-1] if count)]
+    assert read_tokens(model, stop=stop, max_new_tokens=8) == expected
+
+
+def test_others_join_when_texts_leave() -> None:
+    model = lively_llama()
+    many = [prompt for seed in range(3) for prompt in prompts(seed)]
+    free = [reference(model, prompt, 12) for prompt in many]
+    stop = sorted({free[3][2], free[9][5], free[10][1], free[15][7]})
+    expected = [reference(model, prompt, 12, stop) for prompt in many]
+    assert generate(model, many, stop=stop, pad=0, max_new_tokens=12, batch_tokens=150) == expected
+    sizes = read_tokens(model, prompts=many, stop=stop, max_new_tokens=12, batch_tokens=150)
+    assert max(sizes) <= 150
+
+
+def test_equal_prompts_and_shared_beginnings_are_read_once() -> None:
+    model = lively_llama()
+    beginning = prompts()[3]
+    asked = [beginning + prompt for prompt in prompts()] + [beginning] + [prompts()[1]] * 3 + [beginning + prompts()[0]]
+    expected = [reference(model, prompt, 10) for prompt in asked]
+    assert generate(model, asked, stop=[], pad=0, max_new_tokens=10) == expected
+    sizes = read_tokens(model, prompts=asked, stop=[], max_new_tokens=10)
+    shared = len(beginning) - 1  # the beginning is itself a prompt, and a prompt has a token of its own
+    rests = sum(len(prompt) - shared for prompt in dict.fromkeys(map(tuple, asked)) if len(prompt) > 17)
+    assert sizes[0] == shared
+    assert sizes[1] == rests + 17
+    assert sizes[2] == len(asked)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "mistral-window", "gemma2-softcap", "gpt-oss-sinks", "gpt2", "opt-offset"])
+def test_every_kind_of_attention_packed(name: str) -> None:
+    model = decoder(name)
+    begun = [prompt[:30] for prompt in prompts(vocabulary=96)]
+    begun.append(begun[3][:20] + begun[1][:6])
+    expected = [reference(model, prompt, 12) for prompt in begun]
+    assert generate(model, begun, stop=[], pad=PAD, max_new_tokens=12, batch_tokens=120) == expected
+    assert decoding_offset(model, PAD) is not None
+
+
+@pytest.mark.parametrize("name", ["bloom", "stablelm-drops-the-boundaries"])
+def test_models_that_cannot_be_packed_are_padded(name: str) -> None:
+    model = decoder(name)
+    begun = [prompt[:30] for prompt in prompts(vocabulary=96)]
+    stop = [reference(model, begun[1], 5)[4]]
+    expected = [reference(model, prompt, 12, stop) for prompt in begun]
+    assert decoding_offset(model, PAD) is None
+    assert generate(model, begun, stop=stop, pad=PAD, max_new_tokens=12) == expected
+    assert generate(model, begun, stop=stop, pad=PAD, max_new_tokens=12, batch_tokens=60) == expected
+
+
+def test_a_model_that_decodes_otherwise_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively_llama()
+    monkeypatch.setattr(Cache, "attend", lambda self, layer, query, key, value, **rule: query)
+    assert decoding_offset(model, 0) is None
+    assert generate(model, prompts(), stop=[], pad=0, max_new_tokens=9) == [reference(model, p, 9) for p in prompts()]
+
+
+def test_it_may_follow_and_precede_training() -> None:
+    model = lively_llama().train()
+    ids = torch.tensor([prompts()[1]])
+    model(input_ids=ids, labels=ids).loss.backward()
+    before = [parameter.grad.clone() for parameter in model.parameters()]
+    generate(model, prompts(), stop=[], pad=0, max_new_tokens=3)
+    model.zero_grad()
+    model(input_ids=ids, labels=ids).loss.backward()
+    for parameter, wanted in zip(model.parameters(), before, strict=True):
+        torch.testing.assert_close(parameter.grad, wanted, rtol=1e-4, atol=2e-5)  # fused norms round otherwise
 
 
 def test_draws_belong_to_the_item_and_not_to_the_batch() -> None:
