@@ -71,7 +71,7 @@ class Plan:
     window: int | None
     device: torch.device
     _heads: dict[int, _Heads] = field(default_factory=dict)
-    _masks: dict[tuple[int, ...], Tensor | None] = field(default_factory=dict)
+    _masks: dict[tuple[object, ...], Tensor | None] = field(default_factory=dict)
 
     def rows(self, x: Tensor) -> Tensor:
         """[T, heads, D] -> [places * heads, D]; a place that only fills holds the token before it."""
@@ -84,7 +84,7 @@ class Plan:
 
     def tokens_of(self, rows: Tensor, heads: int) -> Tensor:
         """[places * heads, D] -> [T, heads, D]."""
-        return rows.index_select(0, self._gathers(heads).back).view(self.tokens, heads, -1)
+        return rows.index_select(0, self._gathers(heads).back).view(self.tokens, heads, rows.shape[-1])
 
     def blocks(self, bunch: Bunch) -> Iterator[tuple[int, int, int, int]]:
         """Blocks of queries [low, high) with the keys [left, right) that any of them can see."""
@@ -102,20 +102,37 @@ class Plan:
         It broadcasts to that shape; None where all is seen.
         """
         low, high, left, right = block
+        if self.causal and self.window is None:
+            return self._later_keys(high - low, right, group, dtype)
         filled = bunch.filled and not self.causal  # What fills comes last: no causal query of a token sees it.
         whose = (bunch.start, heads) if filled else ()
-        key = (high - low, low - left, right - left, group, dtype.itemsize, *whose)
+        key = (dtype, group, high - low, low - left, right - left, *whose)
         if key not in self._masks:
             hidden = self._hidden(block)
-            found = None
-            if hidden is not None:
-                found = torch.zeros(hidden.shape, dtype=dtype, device=self.device)
-                found = found.masked_fill_(hidden, float("-inf")).repeat(group, 1)
+            found = None if hidden is None else self._as_bias(hidden, group, dtype)
             if filled:
                 filling = self._filling(bunch, left, right, heads, dtype)
                 found = filling if found is None else filling + found
             self._masks[key] = found
         return self._masks[key]
+
+    def _later_keys(self, queries: int, keys: int, group: int, dtype: torch.dtype) -> Tensor:
+        """The bias of a block of queries that may see all of `keys` keys but those after their own.
+
+        Only the last places hide anything: all blocks of so many queries look at the right end of the widest one's. One
+        for each would grow with the square of the length, and outlive the pack.
+        """
+        key = (dtype, group, queries)
+        found = self._masks.get(key)
+        if found is None or found.shape[1] < keys:
+            later = torch.ones(queries, keys, dtype=torch.bool, device=self.device).triu(keys - queries + 1)
+            found = self._masks[key] = self._as_bias(later, group, dtype)
+        return found[:, found.shape[1] - keys :]
+
+    def _as_bias(self, hidden: Tensor, group: int, dtype: torch.dtype) -> Tensor:
+        """[group * queries, keys] of hidden [queries, keys]: -inf where it is True."""
+        shown = torch.zeros(hidden.shape, dtype=dtype, device=self.device)
+        return shown.masked_fill_(hidden, float("-inf")).repeat(group, 1)
 
     def _filling(self, bunch: Bunch, left: int, right: int, heads: int, dtype: torch.dtype) -> Tensor:
         """[B * heads, 1, right - left]: -inf at the keys [left, right) that only fill."""
@@ -126,14 +143,12 @@ class Plan:
         return filling.repeat_interleave(heads, 0)
 
     def _hidden(self, block: tuple[int, int, int, int]) -> Tensor | None:
-        """[queries, keys] bool, True where a query must not see a key; None where all are seen."""
+        """[queries, keys] bool, True where a window hides a key from a query; None where all are seen."""
         low, high, left, right = block
         reach = self.window
-        if not self.causal and (reach is None or max(high - left, right - low) <= reach):
+        if reach is None or (not self.causal and max(high - left, right - low) <= reach):
             return None
         distance = torch.arange(low, high, device=self.device)[:, None] - torch.arange(left, right, device=self.device)
-        if reach is None:
-            return distance < 0
         return (distance < 0) | (distance >= reach) if self.causal else distance.abs() >= reach
 
     def _gathers(self, heads: int) -> _Heads:
@@ -164,7 +179,7 @@ class Plan:
         )
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)  # a pack with and without a window, and the one before it
 def plan_of(bounds: tuple[int, ...], causal: bool, window: int | None, device: torch.device) -> Plan:
     """The plan of the pack whose sequences lie between `bounds` (0 to T); the last few are kept."""
     by_length: dict[int, list[tuple[int, int]]] = {}
