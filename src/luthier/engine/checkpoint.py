@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..core.errors import MachineError, first_line
 from ..core.files import clear_leftovers, folder_aside, remove_tree, sha256_of, writing
 from ..core.run import digest_of
 
@@ -31,7 +32,7 @@ class Checkpoints:
     """The checkpoints of one phase: the newest `keep`, and `best`. `torn` names those that were found damaged,
     and removed.
 
-    Errors: MachineError where the system refuses to write or to remove; the checkpoints before are still there.
+    Errors: MachineError where the system refuses to read, to write or to remove; what was whole is still there.
     """
 
     def __init__(self, folder: Path, keep: int = 1) -> None:
@@ -106,7 +107,16 @@ class Checkpoints:
                 load_file(folder / "optimizer.safetensors"),
                 dict(record["values"]),
             )
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, SafetensorError):
             self.torn.append(folder.name)
             remove_tree(folder)  # it would be counted among the newest
             return None
+        except OSError as error:
+            # Whole or not, it cannot be told now: removing it could lose what another try reads.
+            raise MachineError(
+                f"the checkpoint cannot be read: {error.strerror or first_line(error)}",
+                where=str(folder),
+                expected="files that can be read",
+                remedy="see whether the disk and the access rights are in order, and give the same command again; "
+                "remove the folder to go on without it",
+            ) from error

@@ -87,6 +87,23 @@ def test_a_torn_one_is_passed_over_for_the_one_before(tmp_path: Path, file: str,
     assert again.values["step"] == 2
 
 
+def test_one_that_cannot_be_read_now_is_told_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Checkpoints(tmp_path)
+    kept.write(1, state(1))
+
+    def refused(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "sha256_of", refused)
+        with pytest.raises(MachineError, match="cannot be read: Input/output error") as caught:
+            kept.newest("a fit")
+    assert "step-00000001" in str(caught.value)
+    found = kept.newest("a fit")
+    assert found is not None
+    assert kept.torn == []
+
+
 def test_another_fits_checkpoints_are_not_taken(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path, keep=2)
     kept.write(5, state(5, "another"))
@@ -130,9 +147,10 @@ def test_what_could_not_be_removed_is_removed_later(tmp_path: Path, monkeypatch:
     def refused(folder: Path) -> None:
         raise MachineError("not now")
 
-    with monkeypatch.context() as patch, pytest.raises(MachineError, match="not now"):
+    with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "remove_tree", refused)
-        kept.write(2, state(2))
+        with pytest.raises(MachineError, match="not now"):
+            kept.write(2, state(2))
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
     found = Checkpoints(tmp_path).newest("a fit")
     assert found is not None
