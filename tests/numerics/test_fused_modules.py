@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from luthier.functional.dropout import dropout, keep_mask
@@ -93,6 +94,9 @@ def test_a_norm_that_computes_the_same_is_replaced_in_place(kind: type[nn.Module
 
 def test_a_norm_that_computes_something_else_is_left_alone() -> None:
     assert type(fuse(nn.Sequential(GemmaRMSNorm(16)))[0]) is GemmaRMSNorm, "its weight is added to one"
+
+    rounding_last = Olmo2RMSNorm(64)
+    assert type(fuse(nn.Sequential(rounding_last))[0]) is Olmo2RMSNorm, "it differs in bfloat16 alone"
 
     class OddRMSNorm(LlamaRMSNorm):
         def forward(self, hidden_states: Tensor) -> Tensor:
