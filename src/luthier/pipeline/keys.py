@@ -20,6 +20,8 @@ from ..models.load import resolve
 
 __all__ = ["Key", "base_key", "check_key", "export_key", "prepare_key", "train_key"]
 
+_OF_MODELS = (".json", ".safetensors", ".jinja", ".model", ".txt")  # with vocab.txt and merges.txt
+
 
 @dataclass(frozen=True)
 class Key:
@@ -121,7 +123,7 @@ def _source_digest(source: str) -> str:
     folder = resolve(source).folder
     if folder is None:
         return source
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja", ".model"))
+    files = sorted(path for path in folder.iterdir() if path.suffix in _OF_MODELS)
     states = [(path, path.stat()) for path in files]
     return digest_of({path.name: _digest(path, state.st_mtime_ns, state.st_size) for path, state in states})
 

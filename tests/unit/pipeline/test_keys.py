@@ -1,0 +1,25 @@
+"""A stage's key: which of a model's files it depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from luthier.pipeline import keys
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocab.txt", "merges.txt", "tokenizer.model", "chat_template.jinja"])
+def test_a_changed_file_of_the_model_is_another_model(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_text("one")
+    before = keys._source_digest(str(tmp_path))
+    (tmp_path / name).write_text("other")
+    assert keys._source_digest(str(tmp_path)) != before
+
+
+def test_the_card_of_the_model_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    before = keys._source_digest(str(tmp_path))
+    (tmp_path / "README.md").write_text("about the model")
+    assert keys._source_digest(str(tmp_path)) == before
