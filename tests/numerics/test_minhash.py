@@ -146,6 +146,7 @@ def test_similarities_of_many_pairs_are_those_of_plain_sets() -> None:
     expected = [plain_similarity(texts[i], texts[j], 2) for i, j in pairs.tolist()]
     assert text_similarities(texts, pairs, 2).tolist() == expected
     assert text_similarities(texts, pairs[:0], 2).tolist() == []
+    assert text_similarities(["a", "a", "a"], np.array([[0, 1], [1, 2]]), 2).tolist() == [1.0, 1.0]
 
 
 def test_wanted_leaves_pairs_out() -> None:

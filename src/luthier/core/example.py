@@ -33,6 +33,8 @@ class Turn:
         return {"role": self.role, "content": self.content, **self.extra}
 
 
+_encoded = json.JSONEncoder(ensure_ascii=False).encode
+
 Part = str | tuple[Turn, ...]
 Target = str | float | tuple[str, ...] | None
 
@@ -89,14 +91,18 @@ class Example:
             return self
         return replace(self, parts=parts, origin=replace(self.origin, steps=(*self.origin.steps, step)))
 
+    def plain_parts(self) -> dict[str, Any]:
+        """The parts as plain values, as in `to_json`."""
+        return {
+            name: part if isinstance(part, str) else [_turn_to_json(turn) for turn in part]
+            for name, part in self.parts.items()
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` restores to an equal example."""
         return {
             "id": self.id,
-            "parts": {
-                name: part if isinstance(part, str) else [_turn_to_json(turn) for turn in part]
-                for name, part in self.parts.items()
-            },
+            "parts": self.plain_parts(),
             "target": list(self.target) if isinstance(self.target, tuple) else self.target,
             "groups": dict(self.groups),
             "weight": self.weight,
@@ -133,7 +139,7 @@ class Example:
         )
 
     def __str__(self) -> str:
-        return json.dumps(self.to_json(), ensure_ascii=False)
+        return _encoded(self.to_json())
 
 
 def _turn_to_json(turn: Turn) -> dict[str, Any]:

@@ -1,21 +1,27 @@
-"""Rows of a Parquet file, batch by batch: what its pages unpack to is limited as for other packed files."""
+"""Parquet in and out: a file's rows, batch by batch, with a limit to what its pages unpack to; and rows as columns."""
 
 from __future__ import annotations
 
+import io
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.errors import DataError, first_line
+from ..core.files import write_atomic
 from .row import BadRow, Record
 from .unpack import TIMES, most_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["parquet"]
+__all__ = ["parquet", "write_columns"]
+
+Item = TypeVar("Item")
 
 _BATCH = 1024  # rows
+_GROUP = 2**20  # rows that are laid out as columns and written at once
 _CELL = 8  # bytes that even an absent value takes as a Python object
 _UNREADABLE = (UnicodeDecodeError, OverflowError, ValueError)  # text that is no UTF-8, dates beyond the year 9999
 
@@ -48,6 +54,25 @@ def parquet(data: bytes, name: str) -> Iterator[Record | BadRow]:
             expected="a whole Parquet file",
             remedy="fetch or write the file again",
         ) from error
+
+
+def write_columns(
+    path: Path, items: Sequence[Item], schema: pa.Schema, columns: Mapping[str, Callable[[Item], Any]]
+) -> None:
+    """Writes one row for each item, whole or not at all; the same items give the same bytes.
+
+    columns: for each column of `schema` its value of an item. Errors: MachineError as write_atomic.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, schema, compression="zstd") as file:
+        for begin in range(0, max(len(items), 1), _GROUP):
+            some = items[begin : begin + _GROUP]
+            arrays = [pa.array([columns[column.name](item) for item in some], type=column.type) for column in schema]
+            file.write_table(pa.table(arrays, schema=schema))
+    write_atomic(path, buffer.getvalue())
 
 
 def _told(metadata: Any) -> int:

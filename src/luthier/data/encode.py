@@ -33,6 +33,7 @@ Overlong = Literal["trim_prompt", "drop", "error"]
 Turns = tuple[Turn, ...]
 Encoded = TypeVar("Encoded")
 _SYSTEM = ("system", "developer")
+_TOGETHER = 2**17  # characters of text that the tokenizer is given at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class Encoding:
         self.overlong = overlong
         self.facts: Mapping[str, Any] = facts or {}
         self.log = EncodeLog()
+        self._known: dict[str, list[int]] = {}
         if chat_template is not None:
             self.template = template_for(tokenizer, chat_template)
 
@@ -136,9 +138,7 @@ class Encoding:
         """The text from its begin token (where the tokenizer adds one) to its end token, every token but the first
         supervised once. A longer text becomes windows "id#1", "id#2", which overlap by one token.
         """
-        begin, end = self._frame
-        if not end and self.tokenizer.eos_token_id is not None:
-            end = [self.tokenizer.eos_token_id]
+        begin, end = self._document_frame
         ids = np.array([*begin, *self._letters(text_of(example)), *end], dtype=np.int64)
         if len(ids) < 2:
             self.log.untrained[example.id] = "the text is too short to predict anything in it"
@@ -156,8 +156,7 @@ class Encoding:
         is cut at its end, the closing special token kept.
         """
         begin, end = self._frame
-        text = example.parts.get("text")
-        body = self._letters(text if isinstance(text, str) else example.text())
+        body = self._letters(_whole_text(example))
         room = self.max_length - len(begin) - len(end)
         if len(body) > room:
             before = len(begin) + len(body) + len(end)
@@ -292,10 +291,26 @@ class Encoding:
         at = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
         return whole[:at], whole[at + len(plain) :]
 
+    @cached_property
+    def _document_frame(self) -> tuple[list[int], list[int]]:
+        """As `_frame`, with the end token also where the tokenizer itself adds none."""
+        begin, end = self._frame
+        last = self.tokenizer.eos_token_id
+        return begin, [last] if not end and last is not None else end
+
+    def know(self, examples: Sequence[Example]) -> None:
+        """Tokenizes the texts of these examples together, which is faster; conversations are left for later."""
+        texts = list({_whole_text(example): None for example in examples if "messages" not in example.parts})
+        self._known = dict(zip(texts, self._tokenized(texts), strict=True)) if texts else {}
+
     def _letters(self, text: str) -> list[int]:
         """The text's tokens; control tokens that it spells are letters like any others."""
-        ids: list[int] = self.tokenizer(
-            text,
+        known = self._known.get(text)
+        return self._tokenized([text])[0] if known is None else known
+
+    def _tokenized(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(
+            texts,
             add_special_tokens=False,
             split_special_tokens=True,
             return_attention_mask=False,
@@ -312,11 +327,14 @@ def encode_all(objective: Objective, examples: Sequence[Example], encoding: Enco
     """
     rows: list[Row] = []
     problems: list[Problem] = []
-    for example in examples:
-        try:
-            rows.extend(objective.encode(example, encoding))
-        except DataError as error:
-            problems.extend(problem.at(str(example.origin)) for problem in error.problems)
+    for some in _together(examples):
+        encoding.know(some)
+        for example in some:
+            try:
+                rows.extend(objective.encode(example, encoding))
+            except DataError as error:
+                problems.extend(problem.at(str(example.origin)) for problem in error.problems)
+    encoding.know(())
     if problems:
         summary = Problem(f"{len(problems)} of {len(examples)} rows cannot be encoded; the first {len(problems[:5])}:")
         raise DataError([summary, *problems[:5]])
@@ -329,6 +347,25 @@ def encode_all(objective: Objective, examples: Sequence[Example], encoding: Enco
             remedy="`luthier plan` shows the rows; change the data, max_length or chat_template",
         )
     return rows
+
+
+def _together(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:
+    """Runs of examples with some hundred thousand characters each, or a single longer one."""
+    begin, length = 0, 0
+    for number, example in enumerate(examples):
+        more = len(_whole_text(example))
+        if number > begin and length + more > _TOGETHER:
+            yield examples[begin:number]
+            begin, length = number, 0
+        length += more
+    if begin < len(examples):
+        yield examples[begin:]
+
+
+def _whole_text(example: Example) -> str:
+    """The text, or all texts of an example that has several."""
+    text = example.parts.get("text")
+    return text if isinstance(text, str) else example.text()
 
 
 def show(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Text:

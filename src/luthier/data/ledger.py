@@ -5,15 +5,15 @@ A reason is a kind, or a kind and its details after a colon ("not valid JSON: ..
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
 from ..core.example import Example
-from ..core.files import write_atomic
+from .columnar import write_columns
 
 __all__ = ["Action", "Entry", "Ledger", "Page"]
 
@@ -77,14 +77,10 @@ class Ledger:
     def write(self, path: Path) -> None:
         """Writes the ledger as Parquet, byte for byte the same for the same entries."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         types = {"row": pa.int64()}
         schema = pa.schema([(item.name, types.get(item.name, pa.string())) for item in fields(Entry)])
-        table = pa.Table.from_pylist([asdict(entry) for entry in self.entries], schema=schema)
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
-        write_atomic(path, buffer.getvalue())
+        write_columns(path, self.entries, schema, {item.name: attrgetter(item.name) for item in fields(Entry)})
 
     @classmethod
     def read(cls, path: Path) -> Ledger:

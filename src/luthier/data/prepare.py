@@ -22,7 +22,7 @@ from .read import BadRow, FileFact, FormatFact, Read, read, refuse
 from .split import SPLITS, split
 from .store import read_examples, write_examples
 
-__all__ = ["Prepared", "load", "prepare", "save"]
+__all__ = ["Prepared", "load", "load_splits", "prepare", "save"]
 
 
 @dataclass
@@ -153,17 +153,27 @@ def save(prepared: Prepared, folder: Path) -> None:
 
 def load(folder: Path) -> Prepared:
     """What `save` wrote. Errors: DataError where a file of it is absent or damaged."""
+    summary = _summary(folder)
+    return Prepared(
+        load_splits(folder),
+        Ledger.read(folder / "ledger.parquet"),
+        [FileFact(**fact) for fact in summary["files"]],
+        [FormatFact(path, **fact) for path, fact in summary["formats"].items()],
+    )
+
+
+def load_splits(folder: Path) -> dict[str, list[Example]]:
+    """The examples by split that `save` wrote, without the ledger. Errors: as `load`."""
+    return {name: read_examples(folder / f"{name}.parquet") for name in _summary(folder)["splits"]}
+
+
+def _summary(folder: Path) -> dict[str, Any]:
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
             f"there is no complete prepared data: {error}",
             where=str(folder),
             remedy="give the same command again; the data is then prepared anew",
         ) from error
-    return Prepared(
-        {name: read_examples(folder / f"{name}.parquet") for name in summary["splits"]},
-        Ledger.read(folder / "ledger.parquet"),
-        [FileFact(**fact) for fact in summary["files"]],
-        [FormatFact(path, **fact) for path, fact in summary["formats"].items()],
-    )
+    return summary

@@ -133,12 +133,14 @@ def _jsonl(data: bytes, name: str) -> Iterator[Record | BadRow]:
         if len(line) > limits.LONGEST_ROW:
             yield overlong(name, row, line[:4000].decode("utf-8", "replace"))
             continue
-        text = line.decode("utf-8", "replace")
         try:
-            value = _DECODER.decode(line.decode("utf-8"))
+            text = line.decode("utf-8")
         except UnicodeDecodeError as error:
             reason = f"not valid UTF-8: byte 0x{line[error.start]:02X} at place {error.start + 1} of the line"
-            yield BadRow(name, row, reason, text)
+            yield BadRow(name, row, reason, line.decode("utf-8", "replace"))
+            continue
+        try:
+            value = _DECODER.decode(text)
         except RecursionError:
             yield BadRow(name, row, _TOO_DEEP, text)
         except ValueError as error:

@@ -49,6 +49,8 @@ def _key(example: Example, split_by: str | None) -> str:
 
 
 def _place(key: str, shares: Mapping[str, float], seed: int) -> str:
+    if not shares:
+        return "train"
     digest = hashlib.blake2b(f"{seed}\x00{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     number = int.from_bytes(digest, "big") / 2**64
     edge = 0.0

@@ -5,25 +5,37 @@ Columns: id, parts, target and groups (JSON text), weight, file, row, parents, s
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError
 from ..core.example import Example
-from ..core.files import write_atomic
+from .columnar import write_columns
 
 __all__ = ["read_examples", "write_examples"]
 
 _JSON = ("parts", "target", "groups")
+_BATCH = 2**14  # rows that are read at once
+_encoded = json.JSONEncoder(ensure_ascii=False).encode
+_COLUMNS: Mapping[str, Callable[[Example], Any]] = {
+    "id": lambda example: example.id,
+    "parts": lambda example: _encoded(example.plain_parts()),
+    "target": lambda example: _encoded(example.target),
+    "groups": lambda example: _encoded(dict(example.groups)),
+    "weight": lambda example: example.weight,
+    "file": lambda example: example.origin.file,
+    "row": lambda example: example.origin.row,
+    "parents": lambda example: example.origin.parents,
+    "steps": lambda example: example.origin.steps,
+    "synthetic": lambda example: example.origin.synthetic,
+}
 
 
 def write_examples(path: Path, examples: Sequence[Example]) -> None:
     """Writes the examples in their order, whole or not at all. Errors: MachineError as write_atomic."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     texts = pa.list_(pa.string())
     schema = pa.schema(
@@ -32,10 +44,7 @@ def write_examples(path: Path, examples: Sequence[Example]) -> None:
         + [("weight", pa.float64()), ("file", pa.string()), ("row", pa.int64())]
         + [("parents", texts), ("steps", texts), ("synthetic", pa.bool_())]
     )
-    table = pa.Table.from_pylist([_to_row(example) for example in examples], schema=schema)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    write_atomic(path, buffer.getvalue())
+    write_columns(path, examples, schema, _COLUMNS)
 
 
 def read_examples(path: Path) -> list[Example]:
@@ -44,8 +53,8 @@ def read_examples(path: Path) -> list[Example]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(path).to_pylist()
-        return [_from_row(row) for row in rows]
+        with pq.ParquetFile(path) as file:
+            return [_from_row(row) for batch in file.iter_batches(_BATCH) for row in batch.to_pylist()]
     except (OSError, pa.ArrowException, KeyError) as error:
         raise DataError(
             f"the prepared data cannot be read: {error}",
@@ -53,16 +62,6 @@ def read_examples(path: Path) -> list[Example]:
             expected="a Parquet file that luthier wrote",
             remedy="delete the file and give the same command again; the data is then prepared anew",
         ) from error
-
-
-def _to_row(example: Example) -> dict[str, Any]:
-    value = example.to_json()
-    return {
-        "id": value["id"],
-        **{name: json.dumps(value[name], ensure_ascii=False) for name in _JSON},
-        "weight": value["weight"],
-        **value["origin"],
-    }
 
 
 def _from_row(row: dict[str, Any]) -> Example:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..data.prepare import load
+from ..data.prepare import load_splits
 from ..engine import phase as phases
 from ..engine.phase import Setting
 from ..evaluate.subject import ModelSubject
@@ -24,7 +24,7 @@ def splits_of(setting: Setting, number: int | None) -> phases.Splits:
     """The prepared splits that a phase (or, with None, the checks) works on."""
     own = number is not None and setting.recipe.phases[number].data is not None
     folder = setting.phase_folder(number) / "data" if own and number is not None else setting.folder.data
-    return load(folder).splits
+    return load_splits(folder)
 
 
 def subject(setting: Setting, name: str, dtype: torch.dtype) -> ModelSubject:

@@ -12,8 +12,10 @@ from tiny import CHATML_MARKED, CHATML_PLAIN, REASONING, make_tokenizer
 from luthier.core.contracts import Objective, Row
 from luthier.core.errors import DataError, ModelError
 from luthier.core.example import Example, Origin, Turn, turns
+from luthier.data import encode
 from luthier.data.encode import Encoding, encode_all, show
 from luthier.data.parts import wanted_of
+from luthier.objectives.causal_lm import CausalLM
 
 LONG = "Once upon a time there was a small wolf who could not howl. " * 8
 
@@ -147,6 +149,25 @@ def test_no_row_left_says_why():
     picky = "{{ raise_exception('only poems') }}"
     with pytest.raises(DataError, match=r"none of 2 rows can be learned from: the chat .* only poems .2 rows"):
         encode_all(Talks(), [talk(("user", "a"), ("assistant", "b"), id=i) for i in "xy"], encoding(picky))
+
+
+def test_rows_that_are_tokenized_together_are_those_of_each_alone(monkeypatch: pytest.MonkeyPatch):
+    examples = [
+        text("Der Wolf <|im_end|> frißt. " * (number % 5 + 1), id=str(number), weight=number) for number in range(40)
+    ]
+    examples += [text("a", id="a"), talk(("user", "Hi"), ("assistant", "Ho"), id="b"), text("", id="c")]
+    one_by_one = [row for example in examples for row in CausalLM().encode(example, encoding(max_length=64))]
+    calls = []
+    inner = Encoding._tokenized
+    monkeypatch.setattr(Encoding, "_tokenized", lambda self, texts: calls.append(texts) or inner(self, texts))
+    for together in (2**17, 100, 1):
+        monkeypatch.setattr(encode, "_TOGETHER", together)
+        calls.clear()
+        rows = encode_all(CausalLM(), examples, e := encoding(max_length=64))
+        assert [repr(row) for row in rows] == [repr(row) for row in one_by_one]
+        assert len(rows) > len(examples)
+        assert list(e.log.untrained) == ["c"]
+        assert (len(calls) == 1) == (together == 2**17)  # the tokenizer is called once, as long as all fits together
 
 
 def test_without_a_template_conversations_are_refused_and_documents_are_not():

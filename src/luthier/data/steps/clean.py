@@ -41,9 +41,10 @@ class Clean(Step):
     blank_lines: int = Field(2, ge=0, description="keep at most so many blank lines in a row (where whitespace is on)")
 
     def run(self, examples: Iterable[Example], context: StepContext) -> Iterator[Example]:
+        changes = {markup: tuple(self._chosen(markup)) for markup in (False, True)}
         for example in examples:
             made: dict[str, None] = {}
-            cleaned = self._cleaned(example, made)
+            cleaned = self._cleaned(example, changes, made)
             empty = _emptiness(cleaned)
             if empty:
                 context.ledger.drop(example, empty)
@@ -52,31 +53,17 @@ class Clean(Step):
                 context.ledger.change(example, cleaned, ", ".join(made))
             yield cleaned
 
-    def _cleaned(self, example: Example, made: dict[str, None]) -> Example:
+    def _cleaned(self, example: Example, changes: Mapping[bool, _Changes], made: dict[str, None]) -> Example:
         """The example with its texts cleaned; the kinds of change are added to `made`."""
-        cleaned = self._changed(example, self._changes(False), made)
+        cleaned = _changed(example, changes[False], made)
         whole = cleaned.text()
         # Asked of the cleaned text: what is still to be removed or normalized can hide the words that speak of code.
         if self.markup and ("<" in whole or "&" in whole) and not _is_about_code(whole):
-            cleaned = self._changed(cleaned, self._changes(True), made)
+            cleaned = _changed(cleaned, changes[True], made)
         if not made:
             return example
         origin = replace(example.origin, steps=(*example.origin.steps, self.component_name()))
         return replace(cleaned, origin=origin)
-
-    def _changed(self, example: Example, changes: _Changes, made: dict[str, None]) -> Example:
-        parts: dict[str, Part] = {}
-        for name, part in example.parts.items():
-            if name == "tools":  # JSON text, which cleaning could break
-                parts[name] = part
-            elif isinstance(part, str):
-                parts[name] = _cleaned(part, changes, made)
-            else:
-                parts[name] = tuple(replace(turn, content=_cleaned(turn.content, changes, made)) for turn in part)
-        return replace(example, parts=parts, target=_cleaned_target(example, changes, made))
-
-    def _changes(self, markup: bool) -> _Changes:
-        return tuple(self._chosen(markup))
 
     def _chosen(self, markup: bool) -> Iterator[tuple[str, Callable[[str], str]]]:
         if self.mojibake:
@@ -89,13 +76,31 @@ class Clean(Step):
             yield "zero-width characters", _without_zero_width
         form = self.unicode
         if form != "off":
-            yield form, lambda text: unicodedata.normalize(form, text)
+            yield form, lambda text: text if text.isascii() else unicodedata.normalize(form, text)
         if self.whitespace:
             yield "whitespace", lambda text: _without_stray_space(text, self.blank_lines)
 
 
+def _changed(example: Example, changes: _Changes, made: dict[str, None]) -> Example:
+    parts: dict[str, Part] = {}
+    for name, part in example.parts.items():
+        if name == "tools":  # JSON text, which cleaning could break
+            parts[name] = part
+        elif isinstance(part, str):
+            parts[name] = _cleaned(part, changes, made)
+        else:
+            parts[name] = tuple(replace(turn, content=_cleaned(turn.content, changes, made)) for turn in part)
+    target = _cleaned_target(example, changes, made)
+    if parts == example.parts and target == example.target:
+        return example
+    return replace(example, parts=parts, target=target)
+
+
 def _cleaned(text: str, changes: _Changes, made: dict[str, None]) -> str:
     """The text cleaned until nothing changes (an entity may hide a tag); the kinds of change are added to `made`."""
+    # Most rows are one line of such characters: no change has anything to do there.
+    if text.isascii() and text.isprintable() and not text.endswith(" ") and "<" not in text and "&" not in text:
+        return text
     while True:  # every change but normalization shortens the text, and normalization has an end
         before = text
         for kind, change in changes:
@@ -119,7 +124,7 @@ def _emptiness(example: Example) -> str | None:
     """Why the row can no longer be used, or None."""
     for name, part in example.parts.items():
         if isinstance(part, str):
-            if not part.strip():
+            if not part or part.isspace():
                 return f"empty {name}"
             continue
         for number, turn in enumerate(part):
@@ -134,16 +139,18 @@ def _emptiness(example: Example) -> str | None:
 _BYTE_OF = {
     bytes([value]).decode("cp1252"): value for value in range(0x80, 0xA0) if value not in b"\x81\x8d\x8f\x90\x9d"
 }
+_TO_BYTES = {ord(character): value for character, value in _BYTE_OF.items()}
 _USUAL_LEADS = frozenset("ÂÃâðï")
+_LEAD = re.compile("[\xc2-\xf4]")
 
 
 def _without_mojibake(text: str) -> str:
-    if text.isascii():
+    if text.isascii() or not _LEAD.search(text):
         return text
     try:
-        raw = bytes(_BYTE_OF.get(character, ord(character)) for character in text)
+        raw = text.translate(_TO_BYTES).encode("latin-1")
         decoded = raw.decode("utf-8")
-    except (ValueError, UnicodeDecodeError):
+    except UnicodeError:
         return text
     if decoded.encode("utf-8") != raw:
         return text
@@ -229,6 +236,8 @@ _LINE_SPACE = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)  # tried once a run
 
 
 def _without_control(text: str) -> str:
+    if text.replace("\n", "").replace("\t", "").isprintable():
+        return text
     return _CONTROL.sub("", _LINE_END.sub("\n", _ESCAPE.sub("", text)))
 
 
@@ -237,6 +246,10 @@ def _without_zero_width(text: str) -> str:
 
 
 def _without_stray_space(text: str, blank_lines: int) -> str:
-    text = _LINE_SPACE.sub("", text).rstrip()
-    text = re.sub(r"\A\n+", "", text)  # blank lines, not the first line's indentation
-    return re.sub(rf"\n{{{blank_lines + 2},}}", "\n" * (blank_lines + 1), text)
+    text = text.rstrip()
+    if " \n" in text or "\t\n" in text:
+        text = _LINE_SPACE.sub("", text)
+    text = text.lstrip("\n")  # blank lines, not the first line's indentation
+    if "\n" * (blank_lines + 2) in text:
+        text = re.sub(rf"\n{{{blank_lines + 2},}}", "\n" * (blank_lines + 1), text)
+    return text

@@ -171,7 +171,8 @@ class _Row:
 
 
 def _normalized(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    form = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return " ".join(form.casefold().split())
 
 
 def _exact_text(example: Example, calls: str) -> str:
