@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from luthier.functional import pack_plan
+from luthier.functional import attention, pack_plan
 from luthier.functional.attention import packed_attention
 
 LENGTHS = (5, 1, 3, 5, 9)
@@ -176,3 +176,11 @@ def test_a_pack_that_was_laid_out_for_inference_trains() -> None:
     wanted = plain(*given[:3], starts, **options)
     for found, expected in zip(gradients(after, given[:3]), gradients(wanted, given[:3]), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("keys", [32, 64, 96, 160, 224, 256, 384])
+def test_a_softmax_in_bfloat16_has_the_bits_of_one_in_float32(keys: int) -> None:
+    scores = (torch.randn(12, 50, keys, generator=torch.Generator().manual_seed(keys)) * 8).bfloat16()
+    scores[:, :, keys - 9 :] = float("-inf")
+    rule = attention._Rule(scaling=1.0, softcap=None, dropout=0.0, group=1)
+    assert torch.equal(attention._weights(scores, None, rule), scores.float().softmax(-1).bfloat16())

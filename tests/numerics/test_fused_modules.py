@@ -14,7 +14,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from luthier.functional.dropout import dropout, keep_mask
 from luthier.functional.norm import rms_norm
-from luthier.models.fused import fuse
+from luthier.models.fused import fuse, fuse_biases
 
 CPU = torch.device("cpu")
 
@@ -112,3 +112,17 @@ def test_dropouts_are_replaced_and_idle_outside_training() -> None:
     assert torch.equal(model[1](x), x)
     assert type(model[2]) is nn.Dropout1d
     assert torch.equal(model.eval()(x), x)
+
+
+def test_biases_are_added_in_place_where_a_model_is_asked() -> None:
+    layer = nn.Linear(24, 40).bfloat16()
+    model = fuse_biases(nn.Sequential(copy.deepcopy(layer), nn.Linear(40, 3, bias=False)))
+    asked = model[0]
+    assert isinstance(asked, nn.Linear)
+    assert type(model[1]) is nn.Linear
+    x = draw(5, 7, 24).bfloat16()
+    assert torch.equal(asked(x), layer(x)), "with gradients a layer goes its own way"
+    with torch.no_grad():
+        found, exact = asked(x), nn.functional.linear(x.double(), layer.weight.double(), layer.bias.double())
+        torch.testing.assert_close(found.double(), exact, rtol=2**-7, atol=2**-7)
+        assert torch.equal(asked.float()(x.float()), copy.deepcopy(layer).float()(x.float()))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..core.contracts import Row
 from ..functional.packing import micro_batches, pack
 from .attention import still
+from .fused import fuse_biases
 from .load import load_model
 from .pooling import Pooling, pool, pooling_of
 from .roles import Role, role_of
@@ -97,7 +98,7 @@ def load_embedder(
     """
     loaded = load_model(source, "features", dtype=dtype, device=device)
     pooling = pooling_of(loaded.folder)
-    role = role_of(loaded.model, loaded.tokenizer.pad_token_id)
+    role = role_of(fuse_biases(loaded.model), loaded.tokenizer.pad_token_id)
     config = loaded.model.config.get_text_config()
     limits = [pooling.max_length, loaded.tokenizer.model_max_length]
     positions = getattr(config, "max_position_embeddings", None)
