@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,9 @@ __all__ = ["app", "main"]
 
 INTERRUPTED = 130
 """The exit status after SIGTERM and Ctrl-C, as shells have it."""
+
+BROKEN_PIPE = 141
+"""The exit status where whoever read the output has gone, as shells have it."""
 
 app = typer.Typer(
     name="luthier",
@@ -172,7 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        sys.exit(0)
+        # Whoever read the output has gone. Python would complain about it once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "show"):
             error.show()

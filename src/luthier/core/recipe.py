@@ -159,7 +159,7 @@ class Checkpoints(Part):
     """How often the whole state is written, and how many are kept beside the best."""
 
     every: int | None = Field(None, gt=0, description="steps between checkpoints; default: with each validation")
-    keep: int = Field(1, ge=1)
+    keep: int = Field(2, ge=1, description="the newest so many; with 2 a damaged one is replaced by the one before")
 
 
 class Phase(Part):

@@ -97,7 +97,7 @@ def _in_memory() -> Iterator[None]:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = _used(int(time.monotonic())) + BYTES
+    most = _used(int(20 * time.monotonic())) + BYTES
     for limit in (soft, hard):
         most = most if limit == resource.RLIM_INFINITY else min(most, limit)
     resource.setrlimit(resource.RLIMIT_AS, (most, hard))
@@ -108,8 +108,8 @@ def _in_memory() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _used(second: int) -> int:
-    """Bytes of address space that the process has, looked up once a second: rendering is asked for very often."""
+def _used(moment: int) -> int:
+    """Bytes of address space that the process has, looked up 20 times a second: rendering is asked for very often."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 

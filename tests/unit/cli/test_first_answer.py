@@ -41,3 +41,15 @@ def test_every_command_explains_itself() -> None:
     for command in ("run", "demo", "plan", "train", "check", "export", "generate", "chat", "compare", "list", "doctor"):
         assert command in done.stdout
     assert "130 interrupted" in " ".join(done.stdout.split())
+
+
+def test_output_that_nobody_reads_any_more_is_no_success() -> None:
+    program = (
+        "import luthier.cli.main as main\n"
+        "def gone(**_): raise BrokenPipeError\n"
+        "main.app = gone\n"
+        "main.main(['list'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 141
+    assert not done.stderr
