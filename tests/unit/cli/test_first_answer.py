@@ -45,10 +45,7 @@ def test_every_command_explains_itself() -> None:
 
 def test_output_that_nobody_reads_any_more_is_no_success() -> None:
     program = (
-        "import luthier.cli.main as main\n"
-        "def gone(**_): raise BrokenPipeError\n"
-        "main.app = gone\n"
-        "main.main(['list'])\n"
+        "import luthier.cli.main as main\ndef gone(**_): raise BrokenPipeError\nmain.app = gone\nmain.main(['list'])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 141
