@@ -48,6 +48,10 @@ bench: setup
 	$(BIN)/python -m benchmarks.sft_full --json out/sft_full.json
 	$(BIN)/python -m benchmarks.kill_resume --json out/kill_resume.json
 	$(BIN)/python -m benchmarks.record out/sft_lora.json out/sft_full.json out/kill_resume.json --into docs/benchmarks.md
+	@test -n "$(LUTHIER_DATA)" || { echo "embed and classify need LUTHIER_DATA, the folder of the outside data"; exit 2; }
+	$(BIN)/python -m benchmarks.embed --json out/embed.json
+	$(BIN)/python -m benchmarks.classify --accuracy --json out/classify.json
+	$(BIN)/python -m benchmarks.record out/embed.json out/classify.json --into docs/benchmarks.md
 
 docs: setup
 	$(BIN)/python tools/write_reference.py

@@ -26,7 +26,7 @@ import psutil
 
 __all__ = ["Measured", "finish", "measured_here", "section", "table", "update"]
 
-PACKAGES = ("luthier", "torch", "transformers", "peft", "trl", "accelerate", "numpy")
+PACKAGES = ("luthier", "torch", "transformers", "peft", "trl", "accelerate", "sentence-transformers", "numpy")
 
 
 @dataclass(frozen=True)

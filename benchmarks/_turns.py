@@ -1,0 +1,139 @@
+"""Sides of a benchmark, each in a process of its own, that work in turn: while one does, the others wait.
+
+So short turns can be compared on a machine that others use too. A side is a function work(settings, turns) that takes
+requests from `turns` and answers each; it stands in a module, since its process is started afresh.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import Measured
+
+__all__ = ["Clock", "Side", "Turns", "compared", "outside_data", "sides", "use_threads"]
+
+Work = Callable[[Mapping[str, Any], "Turns"], None]
+
+
+class Clock:
+    """Seconds since it was made: on the wall, and of this process's processors, which neighbors disturb less."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def read(self) -> dict[str, float]:
+        return {"wall": time.perf_counter() - self._wall, "cpu": time.process_time() - self._cpu}
+
+
+class Turns:
+    """The requests that a side gets, one after the other; each must be answered before the next."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def __iter__(self) -> Iterator[Any]:
+        while (request := self._pipe.recv()) is not None:
+            yield request
+
+    def answer(self, value: Mapping[str, Any]) -> None:
+        self._pipe.send(value)
+
+
+class Side:
+    """A side's process, started at once. Errors: SystemExit with its traceback when it fails."""
+
+    def __init__(self, work: Work, settings: Mapping[str, Any]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(work, settings, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def turn(self, request: Any) -> dict[str, Any]:
+        """Hands the side a request (anything but None) and waits for its answer."""
+        with suppress(OSError):  # a side that has failed has left the reason in the pipe
+            self._pipe.send(request)
+        try:
+            answer: dict[str, Any] = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            self._process.join(10)
+            raise SystemExit(f"a side ended without an answer (status {self._process.exitcode})") from error
+        if "failed" in answer:
+            raise SystemExit(str(answer["failed"]))
+        return answer
+
+    def close(self) -> None:
+        """Tells the side that no more turns come, and waits for its end."""
+        with suppress(OSError):
+            self._pipe.send(None)
+        self._process.join(30)
+        if self._process.is_alive():
+            self._process.kill()
+
+
+def _serve(work: Work, settings: Mapping[str, Any], pipe: Connection) -> None:
+    try:
+        work(settings, Turns(pipe))
+    except Exception:  # whatever a side fails by, the other process must learn of it
+        pipe.send({"failed": traceback.format_exc()[-3000:]})
+
+
+@contextmanager
+def sides(works: Mapping[str, tuple[Work, Mapping[str, Any]]]) -> Iterator[dict[str, Side]]:
+    """The sides by name, all started; closed at the end."""
+    started: dict[str, Side] = {}
+    try:
+        for name, (work, settings) in works.items():
+            started[name] = Side(work, settings)
+        yield started
+    finally:
+        for side in started.values():
+            side.close()
+
+
+def use_threads(count: int | None) -> int:
+    """Has processes started from now on compute with so many threads (None: one a core); returns the number."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    chosen = count or cores
+    os.environ.update(
+        OMP_NUM_THREADS=str(chosen), MKL_NUM_THREADS=str(chosen), TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1"
+    )
+    return chosen
+
+
+def outside_data(*parts: str) -> Path:
+    """A file of the outside data. Errors: SystemExit where it is absent."""
+    root = os.environ.get("LUTHIER_DATA")
+    path = Path(root or ".").joinpath(*parts)
+    if root is None or not path.is_file():
+        raise SystemExit(f"{'/'.join(parts)} is absent: set LUTHIER_DATA to the folder of the outside data")
+    return path
+
+
+def compared(
+    name: str, rounds: Sequence[Mapping[str, Mapping[str, Any]]], other: str, floor: float | None
+) -> list[Measured]:
+    """Rates of "ours" and of side `other`: by wall time, with the floor, and by processor time.
+
+    rounds: for each its answers by side, with tokens, wall and cpu. Value: the median of the rounds' ratios.
+    """
+    found = []
+    for clock, unit, least in (("wall", "tokens/s", floor), ("cpu", "tokens per processor second", None)):
+        ratios = [_rate([round["ours"]], clock) / _rate([round[other]], clock) for round in rounds]
+        ours, theirs = (_rate([round[side] for round in rounds], clock) for side in ("ours", other))
+        spread = statistics.median(ratios), min(ratios), max(ratios)
+        found.append(Measured(f"{name}: useful {unit}", ours, theirs, *spread, floor=least))
+    return found
+
+
+def _rate(answers: Sequence[Mapping[str, Any]], clock: str) -> float:
+    return sum(float(answer["tokens"]) for answer in answers) / sum(float(answer[clock]) for answer in answers)
