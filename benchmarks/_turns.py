@@ -1,6 +1,7 @@
 """Sides of a benchmark, each in a process of its own, that work in turn: while one does, the others wait.
 
-So short turns can be compared on a machine that others use too. A side is a function work(settings, turns) that takes
+So short turns can be compared on a machine that others use too. Rates are by processor time, and by wall time as well
+where no turn was kept waiting. A side is a function work(settings, turns) that takes
 requests from `turns` and answers each; it stands in a module, since its process is started afresh.
 """
 
@@ -19,9 +20,11 @@ from typing import Any
 
 from benchmarks.record import Measured
 
-__all__ = ["Clock", "Side", "Turns", "compared", "outside_data", "sides", "use_threads"]
+__all__ = ["Clock", "Side", "Turns", "compared", "outside_data", "quiet", "sides", "use_threads"]
 
 Work = Callable[[Mapping[str, Any], "Turns"], None]
+QUIET = 0.7
+"""The share of its threads' time that a turn must have had for its wall time to count."""
 
 
 class Clock:
@@ -120,19 +123,27 @@ def outside_data(*parts: str) -> Path:
 
 
 def compared(
-    name: str, rounds: Sequence[Mapping[str, Mapping[str, Any]]], other: str, floor: float | None
+    name: str, rounds: Sequence[Mapping[str, Mapping[str, Any]]], other: str, floor: float, threads: int
 ) -> list[Measured]:
-    """Rates of "ours" and of side `other`: by wall time, with the floor, and by processor time.
+    """Rates of "ours" and of side `other` by processor time, and by wall time where the machine was quiet enough.
 
     rounds: for each its answers by side, with tokens, wall and cpu. Value: the median of the rounds' ratios.
     """
+    units = {"cpu": "tokens per processor second"}
+    if quiet([round[side] for round in rounds for side in ("ours", other)], threads):
+        units["wall"] = "tokens/s"
     found = []
-    for clock, unit, least in (("wall", "tokens/s", floor), ("cpu", "tokens per processor second", None)):
+    for clock, unit in units.items():
         ratios = [_rate([round["ours"]], clock) / _rate([round[other]], clock) for round in rounds]
         ours, theirs = (_rate([round[side] for round in rounds], clock) for side in ("ours", other))
         spread = statistics.median(ratios), min(ratios), max(ratios)
-        found.append(Measured(f"{name}: useful {unit}", ours, theirs, *spread, floor=least))
+        found.append(Measured(f"{name}: useful {unit}", ours, theirs, *spread, floor=floor))
     return found
+
+
+def quiet(answers: Sequence[Mapping[str, Any]], threads: int) -> bool:
+    """Whether every turn got most of its threads' processor time: wall times of others compare the neighbors too."""
+    return all(answer["cpu"] >= QUIET * threads * answer["wall"] for answer in answers)
 
 
 def _rate(answers: Sequence[Mapping[str, Any]], clock: str) -> float:

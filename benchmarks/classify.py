@@ -5,7 +5,8 @@
 Both train all of embedded:minilm with a fresh head on Banking77's 10,003 training messages (77 classes), with the
 values of the recipe `intents`: 128 rows a step, the same learning rates, decay and schedule, at most 128 tokens. The
 peer pads each batch to its longest row; it is measured with and without bf16 and grouping by length, and compared at
-its best. Each side trains in a process of its own, a few steps in turn; useful tokens are those that are not padding.
+its best. Each side trains in a process of its own, a few steps in turn; useful tokens are those that are not padding,
+and rates are by processor time, and by wall time too where the machine was quiet.
 Without grouping, both see the same rows in every step. With --accuracy both train for six epochs to the end and name
 the classes of the 3,080 test messages; the interval is that of the paired difference, at 95 %.
 """
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     turns, steps = (2, 2) if given.quick else (12, 5)
     rounds = measure(way, turns, steps)
     title = f"Banking77, {turns} x {steps} steps, {threads} thread{'s' if threads > 1 else ''}, peer in {way}"
-    rows = compared(title, rounds, "other", FLOOR)
+    rows = compared(title, rounds, "other", FLOOR, threads)
     return finish([*rows, *([train_both(way)] if given.accuracy else [])], given.json)
 
 

@@ -6,7 +6,8 @@ Both embed the same texts with embedded:minilm: Banking77's 13,083 customer mess
 passages of FairytaleQA (200 tokens, cut at 256). Ours takes the dtype that pays on the machine; the peer runs in
 float32, its default, and in bfloat16, each at the batch size that was fastest of a few. Texts are shuffled and dealt
 into parts; each part is embedded by every side in turn, each in a process of its own, with the same number of threads.
-Useful tokens are those that are not padding. The cosine is that of each text's vector with the peer's in float32, the
+Useful tokens are those that are not padding; rates are by processor time, and by wall time too where the machine was
+quiet. The cosine is that of each text's vector with the peer's in float32, the
 least of all.
 """
 
@@ -76,11 +77,11 @@ def measure(started: Mapping[str, Side], texts: Sequence[str], parts: int, batch
     return found
 
 
-def rows_of(name: str, rounds: Rounds, batches: Mapping[str, int]) -> list[Measured]:
+def rows_of(name: str, rounds: Rounds, batches: Mapping[str, int], threads: int) -> list[Measured]:
     """The workload's lines: rates beside each peer, and the least cosine."""
     rows = []
     for other, floor in FLOORS.items():
-        rows += compared(f"{name}, peer in {other}, batches of {batches[other]}", rounds, other, floor)
+        rows += compared(f"{name}, peer in {other}, batches of {batches[other]}", rounds, other, floor, threads)
     least = {
         side: min(_least(round[side]["vectors"], round["float32"]["vectors"]) for round in rounds)
         for side in ("ours", "bfloat16")
@@ -116,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             title = f"{name}, {len(texts):,} texts, {threads} thread{'s' if threads > 1 else ''}"
             print(f"{title}; the peer's batches: {batches}", flush=True)
             rounds = measure(started, texts, 2 if given.quick else 10, batches)
-            rows += rows_of(title, rounds, batches)
+            rows += rows_of(title, rounds, batches, threads)
     return finish(rows, given.json)
 
 

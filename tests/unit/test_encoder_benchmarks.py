@@ -49,19 +49,31 @@ def test_a_side_that_fails_ends_the_benchmark_and_says_why(work: _turns.Work, to
         started["a"].turn(1)
 
 
-def test_ratios_are_medians_of_rounds_and_only_wall_time_has_a_floor() -> None:
-    def answer(tokens: int, wall: float, cpu: float) -> dict[str, float]:
-        return {"tokens": tokens, "wall": wall, "cpu": cpu}
+def answer(tokens: int, wall: float, cpu: float) -> dict[str, float]:
+    return {"tokens": tokens, "wall": wall, "cpu": cpu}
 
+
+def test_ratios_are_medians_of_rounds() -> None:
     rounds = [
-        {"ours": answer(100, 1, 1), "other": answer(100, 2, 3)},
-        {"ours": answer(100, 1, 1), "other": answer(100, 4, 3)},
-        {"ours": answer(200, 4, 2), "other": answer(100, 6, 3)},
+        {"ours": answer(100, 1, 1), "other": answer(100, 2, 2)},
+        {"ours": answer(100, 1, 1), "other": answer(100, 4, 4)},
+        {"ours": answer(200, 2, 4), "other": answer(100, 3, 3)},
     ]
-    wall, cpu = compared("x", rounds, "other", 2.5)
+    cpu, wall = compared("x", rounds, "other", 2.5, threads=1)
     assert (wall.value, wall.low, wall.high, wall.floor) == (3.0, 2.0, 4.0, 2.5)
-    assert (wall.ours, wall.other) == (400 / 6, 300 / 12)
-    assert (cpu.value, cpu.low, cpu.high, cpu.floor, cpu.ours) == (3.0, 3.0, 3.0, None, 100.0)
+    assert (wall.ours, wall.other) == (400 / 4, 300 / 9)
+    assert (cpu.value, cpu.low, cpu.high, cpu.floor) == (2.0, 1.5, 4.0, 2.5)
+    assert (cpu.ours, cpu.holds, wall.holds) == (400 / 6, False, True)
+
+
+@pytest.mark.parametrize(("waiting", "threads"), [(answer(100, 5, 1), 1), (answer(100, 1, 1), 2)])
+def test_wall_time_says_nothing_where_a_turn_was_kept_waiting(waiting: dict[str, float], threads: int) -> None:
+    even = answer(100, 1, threads)
+    rounds = [{"ours": even, "other": even}, {"ours": even, "other": waiting}]
+    assert [row.name for row in compared("x", rounds, "other", 1.0, threads)] == [
+        "x: useful tokens per processor second"
+    ]
+    assert len(compared("x", rounds[:1], "other", 1.0, threads)) == 2
 
 
 def test_the_least_cosine_is_of_all_texts_whatever_the_vectors_lengths() -> None:
@@ -70,7 +82,7 @@ def test_the_least_cosine_is_of_all_texts_whatever_the_vectors_lengths() -> None
     times = {"tokens": 1, "wall": 1.0, "cpu": 1.0}
     answers = {"ours": off, "float32": exact, "bfloat16": exact}
     rounds = [{name: {**times, "vectors": vectors} for name, vectors in answers.items()}]
-    *_, cosine = embed.rows_of("x", rounds, {"float32": 32, "bfloat16": 64})
+    *_, cosine = embed.rows_of("x", rounds, {"float32": 32, "bfloat16": 64}, 1)
     assert cosine.value == pytest.approx(24 / 25)
     assert not cosine.holds
     assert cosine.other == pytest.approx(1.0)
