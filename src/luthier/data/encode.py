@@ -21,6 +21,7 @@ from ..core.errors import DataError, Problem
 from ..core.example import Example, Turn
 from ..core.printable import printable
 from .parts import text_of, tools_of, turns_of
+from .pieces import by_pieces
 from .template import ChatTemplate, Rendered, template_for
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Encoding:
         self.facts: Mapping[str, Any] = facts or {}
         self.log = EncodeLog()
         self._known: dict[str, list[int]] = {}
+        self._batch = by_pieces(tokenizer, self._tokenized)
         if chat_template is not None:
             self.template = template_for(tokenizer, chat_template)
 
@@ -294,14 +296,13 @@ class Encoding:
     @cached_property
     def _document_frame(self) -> tuple[list[int], list[int]]:
         """As `_frame`, with the end token also where the tokenizer itself adds none."""
-        begin, end = self._frame
-        last = self.tokenizer.eos_token_id
+        (begin, end), last = self._frame, self.tokenizer.eos_token_id
         return begin, [last] if not end and last is not None else end
 
     def know(self, examples: Sequence[Example]) -> None:
         """Tokenizes the texts of these examples together, which is faster; conversations are left for later."""
         texts = list({_whole_text(example): None for example in examples if "messages" not in example.parts})
-        self._known = dict(zip(texts, self._tokenized(texts), strict=True)) if texts else {}
+        self._known = dict(zip(texts, self._batch(texts), strict=True)) if texts else {}
 
     def _letters(self, text: str) -> list[int]:
         """The text's tokens; control tokens that it spells are letters like any others."""

@@ -91,6 +91,7 @@ def test_clean_options_switch_each_repair_off() -> None:
     assert cleaned(damaged, **options, unicode="off") == damaged
     assert cleaned("ﬁ ²", unicode="NFKC") == "fi 2"
     assert cleaned("a\n\n\n\nb", blank_lines=1) == "a\n\nb"
+    assert cleaned("a\t\n b\t \nc\t") == "a\n b\nc"
 
 
 def test_clean_looks_at_the_whole_row_for_code() -> None:
