@@ -3,8 +3,8 @@
 softmax(scaling * q k^T) v (Vaswani et al. 2017, eq. 1), the query heads over one key head (Ainslie et al. 2023) taken
 as the rows of one batched product, so that kept keys and values are read once and never repeated.
 
-Shapes: B sequences, Hq query heads over Hk key heads, D and Dv wide, C places for keys. Softmax is computed in float32
-(float64 for float64).
+Shapes: B sequences, G query heads over each of Hk key heads, D and Dv wide, C places for keys. Softmax is computed in
+float32 (float64 for float64).
 """
 
 from __future__ import annotations
@@ -25,28 +25,21 @@ def cached_attention(
     softcap: float | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """[B, Hq, Dv]. query [B, Hq, D]; keys [B * Hk, C, D]; values [B * Hk, C, Dv]; hidden as from `hidden_places`.
+    """[B * Hk, G, Dv]. query [B * Hk, G, D]; keys [B * Hk, C, D]; values [B * Hk, C, Dv].
 
-    softcap: cap * tanh(s / cap) (Gemma 2). sinks [Hq]: a logit a head that gives nothing (GPT-OSS).
+    hidden: [B * Hk, 1, C] as from `hidden_places`. softcap: cap * tanh(s / cap) (Gemma 2). sinks [Hk * G]: a logit a
+    head that gives nothing (GPT-OSS).
     """
-    rows = len(query)
-    heads = len(keys) // rows
-    folded = query.reshape(rows * heads, -1, query.shape[-1])
-    scores = torch.bmm(folded, keys.transpose(1, 2))
+    scores = torch.bmm(query, keys.transpose(1, 2))
     if softcap is None:
         exact = torch.add(hidden, scores, alpha=scaling)
     else:
-        exact = (
-            hidden
-            + torch.tanh(scores.to(torch.promote_types(scores.dtype, hidden.dtype)) * scaling / softcap) * softcap
-        )
-    if sinks is not None:
-        extra = sinks.to(exact.dtype).view(heads, -1, 1).repeat(rows, 1, 1)
-        exact = torch.cat([exact, extra], dim=-1)
-    weights = torch.softmax(exact, dim=-1)
-    if sinks is not None:
-        weights = weights[..., :-1]
-    return torch.bmm(weights.to(values.dtype), values).view(rows, query.shape[1], -1)
+        exact = hidden + torch.tanh(scores * (scaling / softcap)) * softcap
+    if sinks is None:
+        return torch.bmm(torch.softmax(exact, dim=-1).to(values.dtype), values)
+    extra = sinks.to(exact.dtype).view(-1, query.shape[1], 1)
+    exact = torch.cat([exact, extra.repeat(len(query) // len(extra), 1, 1)], dim=-1)
+    return torch.bmm(torch.softmax(exact, dim=-1)[..., :-1].to(values.dtype), values)
 
 
 def hidden_places(positions: Tensor, places: int, heads: int, window: int | None) -> Tensor:

@@ -22,8 +22,8 @@ __all__ = ["Cache", "Prefill", "Text"]
 
 _ROOM = 16
 """Places come in multiples of this."""
-_ALIKE = 0.6
-"""How short a text may be beside the longest of its group: waste against calls, measured on 64 mixed prompts."""
+_ALIKE = 0.75
+"""How short a text may be beside the longest of its group (and _ROOM less): waste against calls."""
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -86,123 +86,86 @@ class Text:
     token: int = -1
 
 
-@dataclass(eq=False)
+@dataclass
 class _Group:
-    """Texts of about one length. Each layer's keys and values are [slots, Hk, places, D]; text i has slot i."""
+    """Texts of about one length; text i has the i-th block of `places` a head, counted from `start` on."""
 
     texts: list[Text]
-    slots: int
     places: int
-    layers: list[KeysValues] = field(default_factory=list)
-    positions: Tensor = field(default_factory=lambda: torch.empty(0))
-    _into: dict[int, Tensor] = field(default_factory=dict)
-    _hidden: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
+    start: int
 
-    @classmethod
-    def of(cls, texts: list[Text]) -> _Group:
-        return cls(texts, len(texts), _rounded(max(text.length for text in texts) + 1))
-
-    def begin(self, positions: Tensor) -> None:
-        """Readies the group for a step whose tokens stand at `positions`, one a text."""
-        self.positions = positions
-        self._into.clear()
-        self._hidden.clear()
-        longest = max(text.length for text in self.texts) + 1
-        if longest > self.places:
-            self.places = _rounded(longest + longest // 8)
-            self.layers = [(_grown(keys, self.places), _grown(values, self.places)) for keys, values in self.layers]
-
-    def keep(self, layer: int, key: Tensor, value: Tensor) -> KeysValues:
-        """Writes the step's keys and values [texts, Hk, D]; gives all kept ones as views [texts * Hk, places, D]."""
-        heads = key.shape[1]
-        if heads not in self._into:
-            rows = torch.arange(len(key) * heads, device=key.device) * self.places
-            self._into[heads] = rows + self.positions.repeat_interleave(heads)
-        keys, values = self.layers[layer]
-        for kept, new in ((keys, key), (values, value)):
-            kept.view(-1, kept.shape[-1]).index_copy_(0, self._into[heads], new.reshape(-1, new.shape[-1]))
-        return keys[: len(key)].flatten(0, 1), values[: len(key)].flatten(0, 1)
-
-    def hidden(self, heads: int, window: int | None) -> Tensor:
-        """What the step's tokens must not see (functional.cached_attention.hidden_places)."""
-        if (heads, window) not in self._hidden:
-            self._hidden[heads, window] = hidden_places(self.positions, self.places, heads, window)
-        return self._hidden[heads, window]
-
-    def drop(self, slot: int) -> None:
-        """The text at `slot` leaves; the last one takes its place."""
-        last = self.texts.pop()
-        if slot == len(self.texts):
-            return
-        self.texts[slot] = last
-        for keys, values in self.layers:
-            keys[slot], values[slot] = keys[len(self.texts)], values[len(self.texts)]
+    def block(self, slot: int) -> int:
+        """Where the block of a slot begins, in rows a head."""
+        return self.start + slot * self.places
 
 
-def _rounded(places: int) -> int:
-    return -(-places // _ROOM) * _ROOM
+@dataclass
+class _Step:
+    """What the layers of one step share, by number of heads (and window): made by the first that asks."""
 
-
-def _grown(kept: Tensor, places: int) -> Tensor:
-    """The same with more places, zero where nothing is: what is hidden must still be a number."""
-    found = kept.new_zeros(*kept.shape[:2], places, kept.shape[3])
-    found[:, :, : kept.shape[2]] = kept
-    return found
+    positions: Tensor
+    into: dict[int, Tensor] = field(default_factory=dict)
+    hidden: dict[tuple[int, int | None], list[Tensor]] = field(default_factory=dict)
 
 
 class Cache:
-    """The running texts of one device; `texts` are in the order of a step's rows."""
+    """The running texts on one device, in the order of a step's rows.
+
+    Each layer's keys and values are one tensor of rows [R * Hk, D]: group after group, in it text after text, in it
+    head after head, so that a group is a plain view [texts * Hk, places, D].
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.groups: list[_Group] = []
+        self._groups: list[_Group] = []
+        self._layers: list[KeysValues] = []
+        self._heads: list[int] = []
+        self._views: list[list[KeysValues]] = []
+        self._now = _Step(torch.empty(0))
 
     @property
     def texts(self) -> list[Text]:
         """The running texts."""
-        return [text for group in self.groups for text in group.texts]
+        return [text for group in self._groups for text in group.texts]
 
-    def arrange(self, new: Sequence[Text]) -> None:
-        """Groups the running texts and the new ones anew by length; the new ones' slots wait for `fill`."""
-        places = {text: (group, slot) for group in self.groups for slot, text in enumerate(group.texts)}
-        shapes = self.groups[0].layers if self.groups else []
-        order = sorted([*places, *new], key=lambda text: (-text.length, text.item))
-        self.groups = [_Group.of(texts) for texts in _alike(order)]
-        for group in self.groups:
-            group.layers = [(_room(group, keys), _room(group, values)) for keys, values in shapes]
-            for slot, text in enumerate(group.texts):
-                if text not in places:
-                    continue
-                old, at = places[text]
-                for target, source in zip(group.layers, old.layers, strict=True):
-                    for into, kept in zip(target, source, strict=True):
-                        into[slot, :, : text.length] = kept[at, :, : text.length]
+    def arrange(self, new: Sequence[Text] = ()) -> None:
+        """Groups the running texts and the new ones anew by length; the new ones' blocks wait for `fill`."""
+        running = self.texts
+        before = {heads: self._rows(running, heads) for heads in set(self._heads)}
+        self._groups = []
+        start = 0
+        for alike in _alike(sorted([*running, *new], key=lambda text: (-text.length, text.item))):
+            longest = alike[0].length + 1
+            self._groups.append(_Group(alike, _rounded(longest + _ROOM), start))
+            start = self._groups[-1].block(len(alike))
+        old = list(zip(self._heads, self._layers, strict=True))
+        self._layers, self._heads, self._views = [], [], []
+        into = {heads: self._rows(running, heads) for heads in before}
+        for heads, layer in old:
+            self._add(heads, *layer)
+            _copy(layer, self._layers[-1], before[heads], into[heads])
 
     def fill(self, kept: Sequence[KeysValues], sources: Mapping[Text, Tensor]) -> None:
-        """Takes the keys and values of some new texts out of a prefill; sources: where each one's tokens lie in it."""
-        for group in self.groups:
-            if not group.layers:
-                group.layers = [(_room(group, key), _room(group, value)) for key, value in kept]
-            chosen = [(slot, sources[text]) for slot, text in enumerate(group.texts) if text in sources]
-            if not chosen:
-                continue
-            source = torch.cat([at for _, at in chosen])
-            slots = torch.cat([torch.full_like(at, slot) for slot, at in chosen])
-            place = torch.cat([torch.arange(len(at), device=self.device) for _, at in chosen])
-            for pair, found in zip(group.layers, kept, strict=True):
-                for into, new in zip(pair, found, strict=True):
-                    into.transpose(1, 2).index_put_((slots, place), new.index_select(0, source))
+        """Takes the keys and values of new texts out of a prefill; sources: where each one's tokens lie in it."""
+        if not self._layers:
+            for keys, values in kept:
+                self._add(keys.shape[1], keys, values)
+        head = {heads: torch.arange(heads, device=self.device)[:, None] for heads in set(self._heads)}
+        rows = {n: torch.cat([(at * n + head[n]).flatten() for at in sources.values()]) for n in head}
+        into = {n: self._rows(sources, n) for n in head}
+        for heads, (keys, values), layer in zip(self._heads, kept, self._layers, strict=True):
+            _copy((keys.flatten(0, 1), values.flatten(0, 1)), layer, rows[heads], into[heads])
 
     def begin(self) -> tuple[Tensor, Tensor]:
         """Readies a step: the texts' next tokens and their positions, both [B]."""
+        if any(text.length >= group.places for group in self._groups for text in group.texts):
+            self.arrange()
+        if not self._views:
+            self._views = [self._viewed(*layer) for layer in zip(self._heads, self._layers, strict=True)]
         texts = self.texts
         tokens = torch.tensor([text.token for text in texts], device=self.device)
-        positions = torch.tensor([text.length for text in texts], device=self.device)
-        for group, own in zip(
-            self.groups, torch.split(positions, [len(group.texts) for group in self.groups]), strict=True
-        ):
-            group.begin(own)
-        return tokens, positions
+        self._now = _Step(torch.tensor([text.length for text in texts], device=self.device))
+        return tokens, self._now.positions
 
     def attend(
         self,
@@ -218,32 +181,92 @@ class Cache:
         sinks: Tensor | None,
     ) -> Tensor:
         """[B, Hq, Dv]: each text's new token attends to all that is kept of it, and is kept."""
-        query, key = query.to(value.dtype), key.to(value.dtype)
-        found = []
-        first = 0
-        for group in self.groups:
-            rows = slice(first, first + len(group.texts))
-            first = rows.stop
-            keys, values = group.keep(layer, key[rows], value[rows])
-            hidden = group.hidden(key.shape[1], window)
-            found.append(
-                cached_attention(query[rows], keys, values, hidden, scaling=scaling, softcap=softcap, sinks=sinks)
-            )
-        return found[0] if len(found) == 1 else torch.cat(found)
+        heads = key.shape[1]
+        into = self._into(heads)
+        for kept, new in zip(self._layers[layer], (key, value), strict=True):
+            kept.index_copy_(0, into, new.reshape(-1, new.shape[-1]).to(kept.dtype))
+        folded = query.reshape(len(query) * heads, -1, query.shape[-1]).to(value.dtype)
+        parts = torch.split(folded, [len(group.texts) * heads for group in self._groups])
+        found = [
+            cached_attention(part, *kept, hidden, scaling=scaling, softcap=softcap, sinks=sinks)
+            for part, kept, hidden in zip(parts, self._views[layer], self._hidden(heads, window), strict=True)
+        ]
+        return torch.cat(found).view(len(query), query.shape[1], -1)
 
     def drop(self, texts: Collection[Text]) -> None:
-        """These texts leave at once."""
-        for group in self.groups:
+        """These texts leave at once; the last of a group takes the place of one that left."""
+        for group in self._groups:
             for slot in reversed(range(len(group.texts))):
                 if group.texts[slot] in texts:
-                    group.drop(slot)
-        self.groups = [group for group in self.groups if group.texts]
+                    self._close(group, slot)
+        self._groups = [group for group in self._groups if group.texts]
+        self._views = []
+
+    def _close(self, group: _Group, slot: int) -> None:
+        last = group.texts.pop()
+        if slot == len(group.texts):
+            return
+        group.texts[slot] = last
+        for heads, layer in zip(self._heads, self._layers, strict=True):
+            into, of, size = group.block(slot) * heads, group.block(len(group.texts)) * heads, group.places * heads
+            for kept in layer:
+                kept[into : into + size] = kept[of : of + size]
+
+    def _add(self, heads: int, keys: Tensor, values: Tensor) -> None:
+        """One more layer, of zeros: what is hidden must still be a number."""
+        last = self._groups[-1]
+        rows = last.block(len(last.texts)) * heads
+        self._heads.append(heads)
+        self._layers.append((keys.new_zeros(rows, keys.shape[-1]), values.new_zeros(rows, values.shape[-1])))
+
+    def _viewed(self, heads: int, layer: KeysValues) -> list[KeysValues]:
+        """Each group's keys and values [texts * Hk, places, D]."""
+        found = []
+        for group in self._groups:
+            rows = slice(group.start * heads, group.block(len(group.texts)) * heads)
+            keys, values = (kept[rows].view(-1, group.places, kept.shape[-1]) for kept in layer)
+            found.append((keys, values))
+        return found
+
+    def _rows(self, texts: Collection[Text], heads: int) -> Tensor:
+        """The rows of some texts in a layer: text after text, in it head after head."""
+        found = {
+            text: torch.arange(heads)[:, None] * group.places + torch.arange(text.length) + group.block(slot) * heads
+            for group in self._groups
+            for slot, text in enumerate(group.texts)
+        }
+        rows = [found[text].flatten() for text in texts]
+        return (torch.cat(rows) if rows else torch.empty(0, dtype=torch.long)).to(self.device)
+
+    def _into(self, heads: int) -> Tensor:
+        """[B * heads]: the rows that a step's keys and values are written to."""
+        if heads not in self._now.into:
+            blocks = [group.block(slot) for group in self._groups for slot in range(len(group.texts))]
+            places = [group.places for group in self._groups for _ in group.texts]
+            first = torch.tensor(blocks, device=self.device)[:, None] * heads + self._now.positions[:, None]
+            head = torch.arange(heads, device=self.device) * torch.tensor(places, device=self.device)[:, None]
+            self._now.into[heads] = (first + head).flatten()
+        return self._now.into[heads]
+
+    def _hidden(self, heads: int, window: int | None) -> list[Tensor]:
+        """For each group what a step's tokens must not see (functional.cached_attention.hidden_places)."""
+        if (heads, window) not in self._now.hidden:
+            positions = torch.split(self._now.positions, [len(group.texts) for group in self._groups])
+            self._now.hidden[heads, window] = [
+                hidden_places(own, group.places, heads, window)
+                for own, group in zip(positions, self._groups, strict=True)
+            ]
+        return self._now.hidden[heads, window]
 
 
-def _room(group: _Group, like: Tensor) -> Tensor:
-    """Zeros for a group's keys or values, of the kind of [..., Hk, D] or [slots, Hk, places, D]."""
-    heads = like.shape[1]
-    return like.new_zeros(group.slots, heads, group.places, like.shape[-1])
+def _copy(source: KeysValues, layer: KeysValues, rows: Tensor, into: Tensor) -> None:
+    """Rows of a layer's keys and values to where they belong."""
+    for kept, new in zip(layer, source, strict=True):
+        kept.index_copy_(0, into, new.index_select(0, rows))
+
+
+def _rounded(places: int) -> int:
+    return -(-places // _ROOM) * _ROOM
 
 
 def _alike(texts: Sequence[Text]) -> Iterator[list[Text]]:

@@ -41,14 +41,14 @@ def generate_packed(model: nn.Module, request: Request, offset: int) -> list[lis
     cache = Cache(reader.device)
     queue = deque(sorted(range(len(answers)), key=lambda item: (-len(request.prompts[item]), request.prompts[item])))
     arranged = 0
-    while queue or cache.groups:
+    while queue or cache.texts:
         joined = _joining(queue, cache, request)
         if joined:
             _join(reader, cache, request, joined, answers)
             arranged = len(cache.texts)
             continue
         if 2 * len(cache.texts) <= arranged:
-            cache.arrange([])  # Groups that have become small are put together.
+            cache.arrange()  # Groups that have become small are put together.
             arranged = len(cache.texts)
         _step(reader, cache, request, answers)
     return answers

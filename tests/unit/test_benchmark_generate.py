@@ -1,0 +1,36 @@
+"""The generation benchmark gives both sides the same work, and notices when they do not do it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import make_llama
+from transformers import GenerationConfig
+
+from benchmarks.generate import LONGEST, Way, make_prompts, ours, peer, refuse_unlike
+
+
+@pytest.mark.parametrize("way", [Way(2, "sdpa"), Way(8, "eager")])
+def test_both_sides_give_the_same_texts(way: Way) -> None:
+    mine, theirs = (make_llama(initializer_range=0.6, tie_word_embeddings=False) for _ in range(2))
+    theirs.generation_config = GenerationConfig(pad_token_id=0, eos_token_id=None, do_sample=False)
+    prompts = [prompt[:20] for prompt in make_prompts(5, 400)]
+    sides = ours(mine, prompts, 6), peer(theirs, prompts, 6, way)
+    assert sides[0] == sides[1]
+    refuse_unlike(sides, 6)
+
+
+def test_sides_that_disagree_or_stop_early_are_refused() -> None:
+    with pytest.raises(SystemExit, match="3 tokens"):
+        refuse_unlike(([[1, 2, 3]], [[1, 2]]), 3)
+    with pytest.raises(SystemExit, match="disagree"):
+        refuse_unlike(([[1], [2], [3]], [[1], [5], [6]]), 1)
+
+
+def test_prompts_have_mixed_lengths_and_fit() -> None:
+    prompts = make_prompts(64, 4096)
+    lengths = [len(prompt) for prompt in prompts]
+    assert max(lengths) == LONGEST
+    assert min(lengths) < 60
+    assert torch.tensor([token for prompt in prompts for token in prompt]).unique().numel() > 1000
+    assert all(10 <= token < 4096 for prompt in prompts for token in prompt)
