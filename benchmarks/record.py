@@ -26,7 +26,18 @@ import psutil
 
 __all__ = ["Measured", "finish", "measured_here", "section", "table", "update"]
 
-PACKAGES = ("luthier", "torch", "transformers", "peft", "trl", "accelerate", "sentence-transformers", "numpy")
+PACKAGES = (
+    "luthier",
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "accelerate",
+    "sentence-transformers",
+    "datasets",
+    "datasketch",
+    "numpy",
+)
 
 
 @dataclass(frozen=True)
