@@ -99,9 +99,11 @@ class Classify(Objective):
         return {"cross_entropy": batch.weights}
 
     def loss(self, models: Models, batch: Batch) -> list[Term]:
+        import torch
         import torch.nn.functional as F
 
-        logits = models.policy.class_logits(batch).float()
+        logits = models.policy.class_logits(batch)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         labels = batch.fields["label"]
         if labels.dim() == 2:
             soft = labels * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
