@@ -10,12 +10,13 @@ ifneq ($(wildcard ../shared/data),)
 export LUTHIER_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: setup demo test test-fast lint bench docs nano clean help
+.PHONY: setup demo test test-fast fuzz lint bench docs nano clean help
 
 help:
 	@echo "make demo    set up, tune the embedded model, open on a report"
 	@echo "make test    set up, lint, types, all tests"
 	@echo "make setup   build .venv from constraints.txt"
+	@echo "make fuzz    the fuzz tests with examples drawn anew"
 	@echo "make bench   run the benchmarks and write docs/benchmarks.md"
 	@echo "make docs    write the generated pages of docs/"
 	@echo "make nano    train the embedded model anew (needs LUTHIER_DATA)"
@@ -37,6 +38,9 @@ test: setup lint
 
 test-fast: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
+
+fuzz: setup
+	LUTHIER_FUZZ_ANEW=1 $(BIN)/python -m pytest -n 2 -m slow tests/fuzz
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Random damage to files, records, texts and conversations: an error of ours or a sound result, nothing lost.
 
-Each property runs with the same examples every time, and as a slow test with many more, drawn anew.
+Each property runs with the same examples every time, and as a slow test with many more, which `make fuzz` draws anew.
 """
 
 from __future__ import annotations

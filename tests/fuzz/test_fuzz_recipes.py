@@ -1,6 +1,6 @@
 """Random damage to recipes, gates and overrides: each loads, or what is wrong is told, within a second.
 
-Each property runs with the same examples every time, and as a slow test with many more, drawn anew.
+Each property runs with the same examples every time, and as a slow test with many more, which `make fuzz` draws anew.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def parquet(data: bytes, name: str) -> Iterator[Record | BadRow]:
             for value in _values(batch):
                 row += 1
                 yield BadRow(name, row, value, "") if isinstance(value, str) else Record(row, value)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, *_UNREADABLE) as error:
         raise DataError(
             f"the Parquet file is damaged: {first_line(error)}",
             where=name,

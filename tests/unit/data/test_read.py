@@ -301,6 +301,8 @@ def test_absent_empty_and_unknown_files(tmp_path: Path) -> None:
         one(save(tmp_path, "a.parquet", "text"))
     with pytest.raises(DataError, match="Parquet file is damaged"):
         one(save(tmp_path, "b.parquet", parquet(ROWS)[:60]))
+    with pytest.raises(DataError, match="Parquet file is damaged"):
+        one(save(tmp_path, "e.parquet", parquet(ROWS).replace(b"text", b"te\xf3t")))
     with pytest.raises(DataError, match="columns differ in length: text has 1, label has 2"):
         one(save(tmp_path, "c.json", '{"text": ["x"], "label": ["a", "b"]}'))
     with pytest.raises(DataError, match="columns come twice: text"):
