@@ -216,6 +216,10 @@ class Machine(Part):
         "auto", description="of frozen weights and products; what is trained keeps float32 masters"
     )
     micro_tokens: int | None = Field(None, gt=0, description="tokens in one forward pass; default: what memory allows")
+    gradient_checkpointing: bool | Literal["auto"] = Field(
+        "auto",
+        description="compute blocks again in the backward pass, in less memory and more time; auto: where it must be",
+    )
     threads: int | None = Field(None, gt=0, le=1024)
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..core.errors import MachineError, first_line
-from ..core.files import clear_leftovers, folder_aside, remove_tree, sha256_of, writing
+from ..core.files import clear_leftovers, folder_aside, remove_tree, sha256_of, write_atomic, writing
 from ..core.run import digest_of
 
 __all__ = ["Checkpoint", "Checkpoints"]
@@ -30,7 +30,7 @@ class Checkpoint:
 
 class Checkpoints:
     """The checkpoints of one phase: the newest `keep`, and `best`. `torn` names those that were found damaged,
-    and removed.
+    and removed. begun.json says what the fit began with.
 
     Errors: MachineError where the system refuses to read, to write or to remove; what was whole is still there.
     """
@@ -63,6 +63,21 @@ class Checkpoints:
     def best(self, depends: str) -> Checkpoint | None:
         """The best weights of the fit that `depends` names."""
         return self._first(["best"], depends)
+
+    def begun(self, depends: str, micro_tokens: int) -> int:
+        """The micro-batch that the fit began with; `micro_tokens`, which is then written down, where it begins now.
+
+        What it learns of memory may be remembered for later runs, and must not change its own first steps.
+        """
+        path = self.folder / "begun.json"
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["depends"] == depends:
+                return int(record["micro_tokens"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # there is none, or not a whole one
+        write_atomic(path, json.dumps({"depends": depends, "micro_tokens": micro_tokens}) + "\n")
+        return micro_tokens
 
     def clear(self) -> None:
         """Removes all of them: another fit begins here."""

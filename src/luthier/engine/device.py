@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import platform
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from ..core.errors import MachineError
 from ..core.recipe import Machine
 
-__all__ = ["Compute", "choose", "keep_memory", "product_rate", "release_memory"]
+__all__ = ["Compute", "allocator", "choose", "keep_memory", "product_rate", "release_memory"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def choose(machine: Machine, recorded: str | None = None) -> Compute:
         return Compute(device, getattr(torch, recorded), "as when this run began")
     if device.type == "mps":
         return Compute(device, torch.float32, "bf16 products are not everywhere exact on MPS")
-    half, single = product_rate(torch.bfloat16, device), product_rate(torch.float32, device)
+    half, single = _rates(device)
     chosen = torch.bfloat16 if half > 1.3 * single else torch.float32
     return Compute(device, chosen, f"bf16 products run {half / single:.1f} times as fast as float32 here")
 
@@ -63,6 +65,22 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def _rates(device: torch.device) -> tuple[float, float]:
+    """The rates of products in bfloat16 and float32, measured so that other work on the machine does not decide.
+
+    The two take turns, so that both see quiet moments, and on one thread: where another program holds a core, a product
+    of several waits for its slowest, which was seen to make bfloat16 look five times slower than float32.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        turns = [[product_rate(dtype, device, 0.01) for dtype in (torch.bfloat16, torch.float32)] for _ in range(3)]
+    finally:
+        torch.set_num_threads(threads)
+    half, single = (max(rates) for rates in zip(*turns, strict=True))
+    return half, single
+
+
 def product_rate(dtype: torch.dtype, device: torch.device, seconds: float = 0.03) -> float:
     """Operations a second of a square product (2 x size^3 each), the best of some repetitions."""
     size = 512 if device.type == "cpu" else 4096  # a small one tells of a GPU only how long it takes to be called
@@ -79,12 +97,40 @@ def product_rate(dtype: torch.dtype, device: torch.device, seconds: float = 0.03
     return 2 * size**3 / best
 
 
+def allocator() -> str:
+    """Whose malloc this process uses: glibc, a library loaded before it (jemalloc, tcmalloc, mimalloc), or system."""
+    if platform.libc_ver()[0] != "glibc":
+        return "system"
+    library = _malloc_library()
+    known = (name for name in ("jemalloc", "tcmalloc", "mimalloc") if name in library)
+    return next(known, "glibc" if library.startswith(("libc.", "libc-")) else "system")
+
+
+class _Place(ctypes.Structure):
+    """Dl_info of dlfcn.h."""
+
+    _fields_ = [
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("name", ctypes.c_char_p),
+        ("at", ctypes.c_void_p),
+    ]
+
+
+def _malloc_library() -> str:
+    """The file name of the library that gives this process its malloc (glibc's dladdr)."""
+    process, place = ctypes.CDLL(None), _Place()
+    process.dladdr(ctypes.cast(process.malloc, ctypes.c_void_p), ctypes.byref(place))
+    return Path(os.fsdecode(place.file or b"")).name
+
+
 def keep_memory() -> bool:
     """Tells glibc to keep large blocks instead of returning them to the system after each tensor; True if it did.
 
-    Without this a training step touches the same gigabytes anew again and again, at the speed of page faults.
+    Without this a training step touches the same gigabytes anew again and again, at the speed of page faults. An
+    allocator that was loaded before glibc's has its own ways and is left alone.
     """
-    if platform.libc_ver()[0] != "glibc":
+    if allocator() != "glibc":
         return False
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     libc = ctypes.CDLL(None)

@@ -25,12 +25,12 @@ from .device import release_memory
 from .identity import identity_of
 from .meter import Meter, peak_memory_gb
 from .optimize import Stepper
+from .room import USUAL_TOKENS
 from .step import StepLoss, accumulate, mean_loss
 from .watch import Watcher
 
 __all__ = ["Fit", "FitResult", "fit"]
 
-DEFAULT_MICRO_TOKENS = 4096
 VALIDATIONS = 10
 
 
@@ -59,7 +59,11 @@ class Fit:
     folder: Path | None = None
     seed: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    micro_tokens: int | None = None
+    micro_tokens: int = USUAL_TOKENS
+    """Tokens in a micro-batch to begin with; one that goes on keeps what it began with, up to `most_tokens`."""
+    most_tokens: int | None = None
+    learned: Callable[[int], None] = lambda tokens: None
+    """Told of each smaller micro-batch that memory running out leads to."""
     log: _Log = _silent
     stop: Callable[[], bool] = lambda: False
     order: Sequence[Sequence[int]] | None = None
@@ -109,7 +113,7 @@ class _Fitting:
         self.save_every = phase.checkpoints.every or self.every
         self.watcher = Watcher(phase.watch.patience)
         self.meter = Meter()
-        self.micro_tokens = job.micro_tokens or min(phase.per_step.tokens or DEFAULT_MICRO_TOKENS, DEFAULT_MICRO_TOKENS)
+        self.micro_tokens = job.micro_tokens
         self.depends = identity_of(job.models.policy.model, job.rows, job.validation, phase, job.seed, job.order)
         self.stepper = self._make_stepper()
         self.checkpoints = Checkpoints(job.folder, phase.checkpoints.keep) if job.folder else None
@@ -273,9 +277,10 @@ class _Fitting:
                 f"out of memory with a single row of {longest} tokens in a micro-batch",
                 where=f"phase '{self.job.phase.name}', {where}",
                 remedy="set max_length lower, choose an adaptation with fewer trained weights, "
-                "or machine.dtype=bfloat16",
+                "machine.gradient_checkpointing=true or machine.dtype=bfloat16",
             ) from error
         self.micro_tokens = max(longest, self.micro_tokens // 2)
+        self.job.learned(self.micro_tokens)
         self.validation = self._validation_batches()
         self.job.log(
             "warning",
@@ -319,16 +324,23 @@ class _Fitting:
         if found is None:
             # Checkpoints of other data, weights or settings would only be taken for newer ones than ours.
             self.checkpoints.clear()
+            self._cut(self.checkpoints.begun(self.depends, self.micro_tokens))
             return 0, ""
         values = found.values
         self.stepper.load_weights(found.weights)
         self.stepper.load_state(found.optimizer)
         self.watcher = Watcher(**values["watcher"])
-        self.micro_tokens = values["micro_tokens"]
-        self.validation = self._validation_batches()
+        self._cut(values["micro_tokens"])
         self.meter = Meter(values["tokens"], values["supervised"], values["seconds"], values["parts"])
         self.job.log("note", phase=self.job.phase.name, text=f"goes on after step {values['step']}")
         return int(values["step"]), str(values["stopped"])
+
+    def _cut(self, began: int) -> None:
+        """Micro-batches as this fit began with, or smaller where the recipe has lowered them since."""
+        kept = min(began, self.job.most_tokens or began)
+        if kept != self.micro_tokens:
+            self.micro_tokens = kept
+            self.validation = self._validation_batches()
 
     def _take_best(self) -> bool:
         """Puts the best weights into the model; whether there were any."""

@@ -20,10 +20,12 @@ from ..core.run import EventLog, RunFolder
 from ..data.encode import Encoding, encode_all
 from ..models.export import save_model
 from ..models.load import Loaded, examine, load_model
+from ..models.recompute import recompute
 from ..models.roles import Models, role_of
 from ..models.vocabulary import grow
 from .device import Compute
 from .fit import Fit, FitResult, fit
+from .room import Room, make_room
 
 __all__ = [
     "Setting",
@@ -248,6 +250,12 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
     _tell(setting, phase, encoding, "validation")
     models = Models(role_of(loaded.model, loaded.tokenizer.pad_token_id))
     penalties = [(penalty, penalty.begin(loaded.model)) for penalty in phase.penalties]
+    room = make_room(
+        loaded.model, phase, setting.recipe.machine, setting.compute.device, _lengths(rows), validates=bool(validation)
+    )
+    if room.gradient_checkpointing:
+        recompute(loaded.model)
+        setting.log("note", phase=phase.name, text=f"gradient checkpointing is on: {room.because}")
     result = fit(
         Fit(
             models=models,
@@ -260,14 +268,20 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
             folder=setting.phase_folder(number) / "checkpoints",
             seed=setting.seed,
             device=setting.compute.device,
-            micro_tokens=setting.recipe.machine.micro_tokens,
+            micro_tokens=room.micro_tokens,
+            most_tokens=setting.recipe.machine.micro_tokens,
+            learned=room.learned,
             log=setting.log,
             stop=setting.stop,
         )
     )
     phase.adaptation.save(loaded.model, setting.result(number))
-    _record(setting, number, loaded.model, result, rows, lost)
+    _record(setting, number, loaded.model, result, rows, lost, room)
     return result
+
+
+def _lengths(rows: Sequence[Row]) -> list[int]:
+    return [len(row.ids) for row in rows]
 
 
 def _record(
@@ -277,6 +291,7 @@ def _record(
     result: FitResult,
     rows: Sequence[Row],
     lost: Mapping[str, int],
+    room: Room,
 ) -> None:
     from .meter import peak_memory_gb
 
@@ -303,6 +318,7 @@ def _record(
                 "best_loss": result.best_loss,
                 "stopped": result.stopped,
                 "micro_tokens": result.micro_tokens,
+                "gradient_checkpointing": {"on": room.gradient_checkpointing, "because": room.because},
             }
         }
     )
@@ -322,18 +338,24 @@ def fit_head(setting: Setting, splits: Splits) -> Loaded:
     )
     model = head.apply(loaded.model)
     encoding = encoding_of(setting, 0, loaded)
+    rows = _encoded(setting, 0, splits, "train", encoding)
+    validation = _encoded(setting, 0, splits, "validation", encoding)
+    machine = setting.recipe.machine.model_copy(update={"gradient_checkpointing": False})  # the body keeps nothing
+    room = make_room(model, plain, machine, setting.compute.device, _lengths(rows), validates=bool(validation))
     fit(
         Fit(
             models=Models(role_of(model, loaded.tokenizer.pad_token_id)),
             objective=phase.objective,
             adaptation=head,
             phase=plain,
-            rows=_encoded(setting, 0, splits, "train", encoding),
-            validation=_encoded(setting, 0, splits, "validation", encoding),
+            rows=rows,
+            validation=validation,
             folder=setting.folder.path / "phases" / "0-base" / "checkpoints",
             seed=setting.seed,
             device=setting.compute.device,
-            micro_tokens=setting.recipe.machine.micro_tokens,
+            micro_tokens=room.micro_tokens,
+            most_tokens=machine.micro_tokens,
+            learned=room.learned,
             log=setting.log,
             stop=setting.stop,
         )

@@ -84,7 +84,7 @@ def _device() -> Mapping[str, str]:
     import torch
 
     from ..core.recipe import Machine
-    from ..engine.device import choose, keep_memory, product_rate
+    from ..engine.device import allocator, choose, keep_memory, product_rate
 
     compute = choose(Machine())
     device = compute.device
@@ -97,9 +97,14 @@ def _device() -> Mapping[str, str]:
         found[f"{name} products"] = f"{product_rate(dtype, device) / 1e9:,.0f} GFLOP/s"
     found["dtype that pays"] = f"{str(compute.dtype).removeprefix('torch.')}: {compute.because}"
     found["threads"] = f"{torch.get_num_threads()} (OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')})"
-    kept = keep_memory()
-    found["allocator"] = "glibc, told to keep large blocks" if kept else "the system's own; nothing to set"
+    found["allocator"] = _allocator(allocator(), keep_memory())
     return found
+
+
+def _allocator(name: str, kept: bool) -> str:
+    if name in ("glibc", "system"):
+        return "glibc's, told to keep large blocks" if kept else "the system's own, left as it is"
+    return f"{name}, loaded in place of glibc's and left as it is"
 
 
 def _extras() -> Mapping[str, str]:

@@ -28,13 +28,15 @@ from ..data.read import read
 from ..data.stream import Stream
 from ..engine import phase as phases
 from ..engine.device import choose
-from ..engine.fit import DEFAULT_MICRO_TOKENS, VALIDATIONS, Fit
+from ..engine.estimate import trained_weights
+from ..engine.fit import VALIDATIONS, Fit
 from ..engine.phase import Setting
+from ..engine.room import USUAL_TOKENS, Room, make_room
 from ..evaluate.subject import ModelSubject
 from ..models.load import Loaded
+from ..models.recompute import recompute
 from ..models.roles import Models, role_of
 from .before import checked
-from .estimate import Memory, estimate, trained_weights
 from .probe import Probe, probe_check, probe_training
 
 __all__ = ["CheckPlan", "PhasePlan", "Plan", "SplitPlan", "plan"]
@@ -69,7 +71,7 @@ class PhasePlan:
     parameters: int
     steps: int
     tokens: int
-    memory: Memory
+    room: Room
     probe: Probe
     seconds: float
 
@@ -191,13 +193,13 @@ class _Planning:
         steps = phase.steps or stream.steps_in(phase.epochs or 1.0)
         tokens = round(sum(len(row.ids) for row in rows["train"]) * steps / stream.steps_in(1.0))
         model = loaded.model
-        longest = max(len(row.ids) for row in rows["train"])
-        budget = phase.per_step.tokens or (phase.per_step.rows or 1) * longest
-        micro = min(setting.recipe.machine.micro_tokens or DEFAULT_MICRO_TOKENS, budget)
-        validated = "validation" in rows and phase.watch.keep_best and setting.compute.device.type == "cpu"
-        memory = estimate(model, phase.adaptation, phase.optimizer, tokens=micro, length=longest, keeps_best=validated)
+        lengths = [len(row.ids) for row in rows["train"]]
+        validates = "validation" in rows
+        room = make_room(model, phase, self.recipe.machine, setting.compute.device, lengths, validates=validates)
+        if room.gradient_checkpointing:
+            recompute(model)
         trained = trained_weights(model, phase.adaptation)
-        probe = probe_training(self._job(number, loaded, rows["train"]))
+        probe = probe_training(self._job(number, loaded, rows["train"], room))
         return (
             loaded,
             encoding,
@@ -213,13 +215,13 @@ class _Planning:
                 parameters=sum(p.numel() for p in model.parameters()),
                 steps=steps,
                 tokens=tokens,
-                memory=memory,
+                room=room,
                 probe=probe,
                 seconds=(tokens + _validated(phase, steps, rows.get("validation", ())) / 3) / probe.tokens_per_s,
             ),
         )
 
-    def _job(self, number: int, loaded: Loaded, rows: Sequence[Row]) -> Fit:
+    def _job(self, number: int, loaded: Loaded, rows: Sequence[Row], room: Room) -> Fit:
         setting, phase = self.setting, self.recipe.phases[number]
         return Fit(
             models=Models(role_of(loaded.model, loaded.tokenizer.pad_token_id)),
@@ -230,7 +232,7 @@ class _Planning:
             penalties=[(penalty, penalty.begin(loaded.model)) for penalty in phase.penalties],
             seed=setting.seed,
             device=setting.compute.device,
-            micro_tokens=setting.recipe.machine.micro_tokens,
+            micro_tokens=room.micro_tokens,
         )
 
     def _checks(self, number: int, loaded: Loaded, encoding: Encoding) -> tuple[CheckPlan, ...]:
@@ -242,7 +244,7 @@ class _Planning:
             phase.objective,
             self.recipe.decoding,
             setting.seed,
-            self.recipe.machine.micro_tokens or DEFAULT_MICRO_TOKENS,
+            self.recipe.machine.micro_tokens or USUAL_TOKENS,
         )
         facts = {**phases.facts_of(setting, number), "dtype": str(setting.compute.dtype).removeprefix("torch.")}
         context = CheckContext(facts, setting.seed, _reader())

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
-from ..core.contracts import Floats, Ints, Row
+from ..core.contracts import Floats, Ints
 from ..core.evidence import Check, CheckContext
 from ..core.example import Example
 from ..core.recipe import PerStep, Phase, Watch
 from ..engine.device import keep_memory, release_memory
-from ..engine.fit import DEFAULT_MICRO_TOKENS, Fit, fit
-from .estimate import weight_bytes
+from ..engine.estimate import weight_bytes
+from ..engine.fit import Fit, fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,17 +59,18 @@ def probe_training(job: Fit) -> Probe:
     keep_memory()
     release_memory()
     with _peak(device) as grown:
-        result = fit(replace(job, phase=_short(job.phase, job.rows), validation=(), folder=None, log=log))
+        result = fit(replace(job, phase=_short(job), validation=(), folder=None, log=log))
     (first, before), (last, after) = seen[0], seen[-1]
     rate = (after - before) / (last - first) if len(seen) > 1 and last > first else result.tokens_per_s
     return Probe(result.steps, after // len(seen), rate, weight_bytes(model) + grown[0], result.micro_tokens)
 
 
-def _short(phase: Phase, rows: Sequence[Row]) -> Phase:
-    """The phase with a few steps of one micro-batch, without validation."""
-    mean = sum(len(row.ids) for row in rows) / len(rows)
+def _short(job: Fit) -> Phase:
+    """The job's phase with a few steps of one micro-batch, without validation."""
+    phase = job.phase
+    mean = sum(len(row.ids) for row in job.rows) / len(job.rows)
     budget = phase.per_step.tokens or int((phase.per_step.rows or 1) * mean)
-    small = PerStep(tokens=max(1, min(budget, DEFAULT_MICRO_TOKENS)))
+    small = PerStep(tokens=max(1, min(budget, job.micro_tokens)))
     return phase.model_copy(update={"steps": STEPS, "epochs": None, "per_step": small, "watch": Watch(keep_best=False)})
 
 

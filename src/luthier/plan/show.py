@@ -97,6 +97,7 @@ def _phase(console: Console, phase: PhasePlan) -> None:
             f"{phase.probe.tokens_per_s:,.0f} tokens/s in {phase.probe.steps} steps of {phase.probe.tokens:,} tokens",
         ),
         ("memory", _memory(phase)),
+        ("at a time", _at_a_time(phase)),
     ):
         console.print(f"{key:<10}{harmless(value)}", soft_wrap=True)
 
@@ -113,10 +114,17 @@ def _losses(phase: PhasePlan) -> Iterator[str]:
         yield f"{count:,} rows are left out: {reason}"
 
 
+def _at_a_time(phase: PhasePlan) -> str:
+    room = phase.room
+    on = "on" if room.gradient_checkpointing else "off"
+    return f"{room.micro_tokens:,} tokens, gradient checkpointing {on} ({room.because})"
+
+
 def _memory(phase: PhasePlan) -> str:
-    parts = [(part.name, getattr(phase.memory, part.name)) for part in fields(phase.memory)]
+    memory = phase.room.memory
+    parts = [(part.name, getattr(memory, part.name)) for part in fields(memory)]
     held = ", ".join(f"{name} {_bytes(size)}" for name, size in parts if size)
-    return f"{_bytes(phase.memory.total)} estimated ({held}); {_bytes(phase.probe.peak)} at the peak of the probe"
+    return f"{_bytes(memory.total)} estimated ({held}); {_bytes(phase.probe.peak)} at the peak of the probe"
 
 
 def _time(console: Console, plan: Plan) -> None:

@@ -70,14 +70,14 @@ def test_steps_and_weights(made: Plan, llama: object) -> None:
     assert first.parameters == total + first.trained
     assert 0 < first.trained < total
     buffers = sum(b.nbytes for b in llama.buffers())  # type: ignore[attr-defined]
-    assert second.memory.weights == 4 * total + buffers
+    assert second.room.memory.weights == 4 * total + buffers
 
 
 def test_the_probe_measured(made: Plan) -> None:
     for phase in made.phases:
         assert phase.probe.steps == 3
         assert phase.probe.tokens_per_s > 0
-        assert phase.probe.peak >= phase.memory.weights
+        assert phase.probe.peak >= phase.room.memory.weights
         assert phase.seconds >= phase.tokens / phase.probe.tokens_per_s
     assert (made.checks[0].name, made.checks[0].items) == ("text_match", 5)
     assert made.seconds > 0

@@ -8,9 +8,9 @@ import torch
 
 from luthier.core.component import build
 from luthier.core.contracts import Row
+from luthier.engine.estimate import activation_bytes, estimate, state_bytes, trained_weights
 from luthier.functional.packing import pack
 from luthier.models.roles import Models, role_of
-from luthier.plan.estimate import activation_bytes, estimate, state_bytes, trained_weights
 
 
 def held(tensors: object) -> int:

@@ -2,18 +2,21 @@
 
     held     weights + 4 t (masters, where a trained weight is no float32) + 4 t (gradients) + s t (optimizer)
              + 4 t (the best weights, where validation keeps them)
-    kept     e m L (6 H + 2 Q + 2 K + g F + W) + 4 m A + 3 C    for m tokens in a micro-batch
+    kept     e m L B + 4 m A + 3 C    for m tokens in a micro-batch, with B = 6 H + 2 Q + 2 K + g F + W in a block;
+             e m (L H + B) + 4 m A / L + 3 C    where blocks are computed again (gradient checkpointing)
 
 t: trained weights; s: bytes of optimizer state for each (AdamW: 8), from one step on a small matrix; e: bytes of a
-number in products; L blocks of width H with Q wide queries, K wide keys, F wide inner layers; g: 4 for gated inner
-layers, else 2; W: heads times the length of a sequence that is short enough to keep attention's weights, else 0; A:
-widths of what float32 adapters (other than LoRA's) read in a narrower model, which is copied; C: a chunk of logits.
-After Korthikanti et al. 2022 (arXiv:2205.05198, section 4.1), for norms that
+number in products; L blocks (from the first in which a weight trains on) of width H with Q wide queries, K wide keys,
+F wide inner layers; g: 4 for gated inner layers, else 2; W: heads times the length of a sequence that is short enough
+to keep attention's weights, else 0; A: widths of what float32 adapters (other than LoRA's) read in a narrower model,
+which is copied; C: a chunk of logits. After Korthikanti et al. 2022 (arXiv:2205.05198, section 4.1), for norms that
 keep their input, its normalized form and their output. The allocator's slack is not in it: a probe's peak is higher.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +30,7 @@ __all__ = ["Memory", "activation_bytes", "estimate", "state_bytes", "trained_wei
 
 _CHUNK = 2**23
 """Logits that exist at a time (functional/logprobs.py)."""
+_NUMBER = re.compile(r"\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,19 @@ class Memory:
 
 
 def estimate(
-    model: nn.Module, adaptation: Adaptation, optimizer: Optimizer, *, tokens: int, length: int, keeps_best: bool
+    model: nn.Module,
+    adaptation: Adaptation,
+    optimizer: Optimizer,
+    *,
+    tokens: int,
+    length: int,
+    keeps_best: bool,
+    recomputes: bool = False,
 ) -> Memory:
-    """The memory of training an adapted `model` with `tokens` in a micro-batch, in sequences of `length`."""
+    """The memory of training an adapted `model` with `tokens` in a micro-batch, in sequences of `length`.
+
+    recomputes: whether blocks are computed again in the backward pass (models/recompute.py).
+    """
     trained = [parameter for group in adaptation.groups(model) for _, parameter in group.parameters]
     count = sum(parameter.numel() for parameter in trained)
     return Memory(
@@ -58,7 +72,7 @@ def estimate(
         gradients=4 * count,
         optimizer=round(state_bytes(optimizer) * count),
         best=4 * count if keeps_best else 0,
-        activations=activation_bytes(model, tokens, length),
+        activations=activation_bytes(model, tokens, length, recomputes, _learning(model, trained)),
     )
 
 
@@ -83,8 +97,14 @@ def state_bytes(optimizer: Optimizer, size: int = 32) -> float:
     return sum(value.numel() * value.element_size() for value in state) / weight.numel()
 
 
-def activation_bytes(model: nn.Module, tokens: int, length: int) -> int:
-    """Bytes that a forward pass over `tokens` tokens, in sequences of `length`, keeps for its backward pass."""
+def activation_bytes(
+    model: nn.Module, tokens: int, length: int, recomputes: bool = False, learning: int | None = None
+) -> int:
+    """Bytes that a forward pass over `tokens` tokens, in sequences of `length`, keeps for its backward pass.
+
+    recomputes: the blocks' inputs, and all of the one block that the backward pass is at. learning: how many of the
+    last blocks the backward pass comes to; None: all.
+    """
     config: Any = getattr(model, "config", None)
     config = getattr(config, "text_config", None) or config
     width, blocks = int(config.hidden_size), int(config.num_hidden_layers)
@@ -103,7 +123,26 @@ def activation_bytes(model: nn.Module, tokens: int, length: int) -> int:
         for name, p in model.named_parameters()
         if p.requires_grad and p.dim() == 2 and p.element_size() > size and ".lora_" not in name
     ]
-    return tokens * (size * blocks * block + 4 * sum(p.shape[1] for p in adapters)) + 3 * chunk
+    copied = 4 * sum(p.shape[1] for p in adapters)
+    learning = blocks if learning is None else learning
+    if recomputes and learning:
+        return tokens * (size * (learning * width + block) + copied // learning) + 3 * chunk
+    return tokens * (size * learning * block + copied) + 3 * chunk
+
+
+def _learning(model: nn.Module, trained: Sequence[nn.Parameter]) -> int:
+    """How many of the last blocks the backward pass comes to: from the first that trains, or all below which one does.
+
+    Parameters come in the order of the forward pass, with their block's number in the name.
+    """
+    wanted, blocks, reached = {id(parameter) for parameter in trained}, set[int](), set[int]()
+    for name, parameter in model.named_parameters():
+        number = _NUMBER.search(name)
+        if number:
+            blocks.add(int(number[1]))
+        if id(parameter) in wanted:
+            reached.add(int(number[1]) if number else max(blocks, default=-1) + 1)
+    return max(blocks, default=-1) + 1 - min(reached, default=0)
 
 
 def _has_vocabulary(model: nn.Module) -> bool:
