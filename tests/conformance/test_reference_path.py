@@ -1,0 +1,169 @@
+"""The fast path gives the reference path's loss and gradients, for whatever the catalog composes.
+
+Fast: packed, with the modules of models/fused.py and the output layer in chunks, as the engine trains. Reference: each
+row alone and padded, through transformers' and PEFT's own modules, whole logits, plain cross-entropy. An objective or
+adaptation is tried by being in its room: the reference answers the verbs of a role, and nothing here names a component.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from conformance.compositions import Composition, defaults
+from conformance.world import KINDS, Task, settings
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from luthier.core.contracts import Batch
+from luthier.engine.step import accumulate
+from luthier.functional import logprobs
+from luthier.models import fused
+from luthier.models.load import Loaded
+from luthier.models.roles import Models, role_of
+
+FLOAT32 = 3e-6
+"""Share of the reference's loss, and of its gradient as one vector, that rounding may take; 6e-7 was measured."""
+BFLOAT16_LOSS, BFLOAT16 = 0.004, 0.04
+"""The same shares in bf16, against the float32 reference: 2^-8 is half a unit in the last place, of which gradients
+gather some. 0.0012 and 0.020 were measured."""
+WORSE = 1.25
+"""Times the distance of the reference path in bf16 from float32: the fast one must not stray farther. Both round, in
+another order; 1.16 was measured."""
+
+
+def cases() -> list[Composition]:
+    """What composes: every objective with every adaptation on every model, each in its defaults and its example.
+
+    An example of one goes with the defaults of the other.
+    """
+    objectives, adaptations = defaults("objectives"), defaults("adaptations")
+    every = [
+        Composition(objective, adaptation, kind)
+        for kind in KINDS
+        for _, objective in settings("objectives")
+        for _, adaptation in settings("adaptations")
+        if objective in objectives or adaptation in adaptations
+    ]
+    return [one for one in every if one.refusal() is None]  # docs/compositions.md has the reasons
+
+
+@dataclass
+class PlainRole:
+    """The verbs of a role by a model's own forward: one row after another, padded at the end, whole logits."""
+
+    model: nn.Module
+    pad: int
+
+    def _logits(self, batch: Batch, row: int) -> Tensor:
+        """What the model says of one row: [L, V] at its tokens, or [1, C]."""
+        low, high = batch.starts[row : row + 2].tolist()
+        ids = F.pad(batch.ids[low:high], (0, 3), value=self.pad)
+        mask = torch.arange(len(ids)) < high - low
+        logits: Tensor = self.model(input_ids=ids[None], attention_mask=mask.long()[None]).logits
+        return logits[0, : high - low].float() if logits.dim() == 3 else logits.float()
+
+    def logps(self, batch: Batch, smoothing: float = 0.0) -> Tensor:
+        found = []
+        for row in range(batch.size):
+            low, high = batch.starts[row : row + 2].tolist()
+            marks, ids = batch.supervised[low:high], batch.ids[low:high]
+            logits = self._logits(batch, row)[:-1][marks[1:]]
+            found.append(-F.cross_entropy(logits, ids[marks], reduction="none", label_smoothing=smoothing))
+        return torch.cat(found)
+
+    def class_logits(self, batch: Batch) -> Tensor:
+        return torch.cat([self._logits(batch, row) for row in range(batch.size)])
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """While this lasts, nothing of models/fused.py is put into a model."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in fused.__all__:
+            patch.setattr(fused, name, lambda model: model)
+        yield
+
+
+def adapted(one: Composition, task: Task, dtype: torch.dtype) -> tuple[Loaded, nn.Module]:
+    """The adapted model in eval mode, all that ever trains unfrozen, with weights that leave nothing at zero.
+
+    They are multiples of what bf16 holds: the same numbers in either dtype, so that arithmetic alone can differ.
+    """
+    loaded = one.load(task)
+    torch.manual_seed(0)  # adapters begin in random numbers
+    model = one.adaptation.apply(loaded.model.to(dtype)).eval()
+    one.adaptation.at(1.0, model)
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            generator = torch.Generator().manual_seed(number)
+            noise = 0.06 * torch.randn(parameter.shape, generator=generator)
+            parameter.copy_((parameter.float() + noise).bfloat16())
+    return loaded, model
+
+
+def measured(one: Composition, task: Task, models: Any, cuts: list[list[int]]) -> tuple[float, dict[str, Tensor]]:
+    """The step's loss, and the gradient of each parameter."""
+    loss = accumulate(task.objective, (), models, [task.batch(*cut) for cut in cuts]).loss
+    named = models.policy.model.named_parameters()
+    return loss, {name: parameter.grad.float() for name, parameter in named if parameter.grad is not None}
+
+
+def fast(
+    one: Composition, task: Task, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> tuple[float, dict[str, Tensor]]:
+    """By the engine's own path: packs of several rows."""
+    loaded, model = adapted(one, task, dtype)
+    role = role_of(model, loaded.tokenizer.pad_token_id)
+    assert role.packed
+    rows = list(range(len(task.rows)))
+    monkeypatch.setattr(logprobs, "_CHUNK", 2000)  # of 400 pieces: five positions at a time
+    return measured(one, task, Models(role), [rows[:4], rows[4:]])
+
+
+def reference(one: Composition, task: Task, dtype: torch.dtype) -> tuple[float, dict[str, Tensor]]:
+    """By the reference path, a row at a time."""
+    with unfused():
+        loaded, model = adapted(one, task, dtype)
+        for module in model.modules():
+            own = getattr(sys.modules[type(module).__module__], type(module).__name__)
+            assert type(module) is own, f"{type(module).__name__} is not the class of that name"
+            assert type(module).__module__ != fused.__name__
+        assert loaded.model.config._attn_implementation in ("sdpa", "eager")
+        models = Models(PlainRole(model, loaded.tokenizer.pad_token_id))
+        return measured(one, task, models, [[row] for row in range(len(task.rows))])
+
+
+def distance(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
+    """Of all gradients as one vector, as a share of the wanted one's length."""
+    assert found.keys() == wanted.keys()
+    apart = torch.stack([(found[name] - value).norm() for name, value in wanted.items()]).norm()
+    return float(apart / torch.stack([value.norm() for value in wanted.values()]).norm())
+
+
+@pytest.mark.parametrize("one", [pytest.param(one, id=f"{number}-{one}") for number, one in enumerate(cases())])
+def test_the_fast_path_gives_the_loss_and_gradients_of_the_reference_path(
+    one: Composition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = one.task()
+    loss, exact = reference(one, task, torch.float32)
+    largest = max(float(gradient.norm()) for gradient in exact.values())
+    assert largest > 0
+
+    found_loss, found = fast(one, task, torch.float32, monkeypatch)
+    assert found_loss == pytest.approx(loss, rel=FLOAT32)
+    assert distance(found, exact) <= FLOAT32
+    for name, gradient in exact.items():
+        # Some are zero but for rounding, as that of a key's bias, which softmax does not feel.
+        reach = max(float(gradient.norm()), largest / 100)
+        assert float((found[name] - gradient).norm()) <= FLOAT32 * reach, name
+
+    half_loss, half = fast(one, task, torch.bfloat16, monkeypatch)
+    _, stock = reference(one, task, torch.bfloat16)
+    assert half_loss == pytest.approx(loss, rel=BFLOAT16_LOSS)
+    assert distance(half, exact) <= min(BFLOAT16, WORSE * distance(stock, exact))
