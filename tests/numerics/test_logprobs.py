@@ -49,34 +49,47 @@ TRAINED = [c for n in range(4) for c in itertools.combinations(("hidden", "weigh
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("chunk", [None, 4, 1])
 def test_value_and_gradients_equal_float64(
-    trained: tuple[str, ...], with_bias: bool, softcap: object, scale: object, smoothing: float, chunk: int | None
+    trained: tuple[str, ...],
+    with_bias: bool,
+    softcap: object,
+    scale: object,
+    smoothing: float,
+    chunk: int | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Also where a layer that learns is told that all tokens count alike, whether or not that comes true."""
+    from luthier.functional import logprobs
+
     if "bias" in trained and not with_bias:
         return
+    monkeypatch.setattr(logprobs, "_SLICE", 3 * V)
     hidden, weight, bias, targets = tensors()
     named = {"hidden": hidden, "weight": weight, "bias": bias}
     leaves = [named[name].requires_grad_() for name in trained]
     shift = bias if with_bias else None
-    found = token_logps(
-        hidden, weight, targets, bias=shift, softcap=softcap, scale=scale, smoothing=smoothing, chunk=chunk
-    )
-    wanted = plain(hidden, weight, shift, targets, softcap, scale, smoothing)
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-13)
-    assert found.requires_grad == bool(trained)
-    if trained:
-        upstream = torch.linspace(-1, 2, N, dtype=torch.float64)
-        ours = torch.autograd.grad(found, leaves, upstream)
-        reference = torch.autograd.grad(wanted, leaves, upstream)
-        for a, b in zip(ours, reference, strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
+    rule = {"softcap": softcap, "scale": scale, "smoothing": smoothing}
+    wanted = plain(hidden, weight, shift, targets, **rule)
+    uneven, even = torch.linspace(-1, 2, N, dtype=torch.float64), torch.full((N,), -0.7, dtype=torch.float64)
+    for alike, upstream in ((False, uneven), (True, uneven), (True, even)):
+        found = token_logps(hidden, weight, targets, bias=shift, chunk=chunk, alike=alike, **rule)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-13)
+        assert found.requires_grad == bool(trained)
+        if trained:
+            ours = torch.autograd.grad(found, leaves, upstream, retain_graph=alike)
+            reference = torch.autograd.grad(wanted, leaves, upstream, retain_graph=True)
+            for a, b in zip(ours, reference, strict=True):
+                torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
 @pytest.mark.parametrize("train_weight", [True, False])
-def test_lower_precision_stays_close_to_float64(dtype: torch.dtype, tolerance: float, train_weight: bool) -> None:
+@pytest.mark.parametrize("alike", [True, False])
+def test_lower_precision_stays_close_to_float64(
+    dtype: torch.dtype, tolerance: float, train_weight: bool, alike: bool
+) -> None:
     hidden, weight, bias, targets = tensors(dtype)
     leaves = [hidden.requires_grad_(), *([weight.requires_grad_()] if train_weight else [])]
-    found = token_logps(hidden, weight, targets, bias=bias, chunk=4)
+    found = token_logps(hidden, weight, targets, bias=bias, chunk=4, alike=alike)
     assert found.dtype == torch.float32
     exact = [x.detach().double().requires_grad_() for x in leaves]
     other = exact[1] if train_weight else weight.double()
@@ -88,11 +101,11 @@ def test_lower_precision_stays_close_to_float64(dtype: torch.dtype, tolerance: f
 
 
 def test_nothing_supervised_is_zero_attached_to_the_graph() -> None:
-    for train_weight in (True, False):
+    for train_weight, alike in itertools.product((True, False), (True, False)):
         hidden, weight, _, targets = tensors()
         hidden.requires_grad_()
         weight.requires_grad_(train_weight)
-        total = token_logps(hidden[:0], weight, targets[:0]).sum()
+        total = token_logps(hidden[:0], weight, targets[:0], alike=alike).sum()
         assert total.item() == 0.0
         total.backward()
         assert hidden.grad is not None
@@ -154,5 +167,6 @@ def test_the_whole_logits_never_exist() -> None:
     hidden = torch.randn(300, 4, requires_grad=True)
     weight = torch.randn(50, 4, requires_grad=True)
     with Watch():
-        token_logps(hidden, weight, torch.zeros(300, dtype=torch.int64), chunk=30).sum().backward()
+        for alike in (True, False):
+            token_logps(hidden, weight, torch.zeros(300, dtype=torch.int64), chunk=30, alike=alike).sum().backward()
     assert largest <= 30 * 50

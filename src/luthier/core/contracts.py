@@ -205,8 +205,11 @@ class Role(Protocol):
 
     model: nn.Module
 
-    def logps(self, batch: Batch, smoothing: float = 0.0) -> Tensor:
-        """[N] log-probabilities of the supervised tokens, in batch order. Smoothing e: (1-e) logp + e mean logp."""
+    def logps(self, batch: Batch, smoothing: float = 0.0, *, alike: bool = False) -> Tensor:
+        """[N] log-probabilities of the supervised tokens, in batch order. Smoothing e: (1-e) logp + e mean logp.
+
+        alike: the loss is going to weigh them all alike; only the cost depends on it.
+        """
         ...
 
     def class_logits(self, batch: Batch) -> Tensor:

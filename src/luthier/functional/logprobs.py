@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,8 +16,10 @@ from torch.utils.checkpoint import checkpoint
 
 __all__ = ["logps_of_logits", "token_logps", "token_logps_through"]
 
-_CHUNK = 2**23
-"""Logits of one chunk: 32 MB in float32, small enough to stay cheap and large enough for a full-speed product."""
+_CHUNK = 2**25
+"""Logits of one chunk: 64 MB in bfloat16, small enough to stay cheap and large enough for a full-speed product."""
+_SLICE = 2**19
+"""Logits that are read at a time."""
 
 
 def token_logps(
@@ -30,18 +32,21 @@ def token_logps(
     scale: float | None = None,
     smoothing: float = 0.0,
     chunk: int | None = None,
+    alike: bool = False,
 ) -> Tensor:
     """[N] float32: log-probability of `targets` [N] given `hidden` [N, H] and the output layer `weight` [V, H].
 
     With smoothing e: (1 - e) * logp(target) + e * mean of logp over the vocabulary. `chunk`: positions at a time.
     Only `hidden`, `weight` and `bias` that ask for a gradient get one. With a frozen layer the whole gradient is made
-    in the forward pass and backward costs nothing; otherwise the logits are computed again. Once differentiable.
+    in the forward pass and backward costs nothing; so it is with one that learns if `alike` says that the loss is a sum
+    or mean of all tokens alike. Otherwise (and where that was not so) the logits are computed again. Once
+    differentiable.
     """
     kind = hidden.device.type
     dtype = torch.promote_types(hidden.dtype, weight.dtype)
     if torch.is_autocast_enabled(kind):
         dtype = torch.get_autocast_dtype(kind)
-    rule = _Rule(softcap, scale, smoothing, chunk or max(1, _CHUNK // len(weight)), torch.is_grad_enabled())
+    rule = _Rule(softcap, scale, smoothing, chunk or max(1, _CHUNK // len(weight)), torch.is_grad_enabled(), alike)
     bias = None if bias is None else bias.to(dtype)
     with torch.autocast(kind, enabled=False):
         logps: Tensor = _TokenLogps.apply(  # type: ignore[no-untyped-call]
@@ -98,17 +103,39 @@ class _Rule:
     smoothing: float
     chunk: int
     differentiable: bool
+    alike: bool
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, rule: _Rule) -> tuple[Tensor, Tensor | None]:
-    """Logits of a chunk in float32, and tanh of the capped ones where there is a cap."""
-    raw = hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
-    exact = raw.to(torch.promote_types(raw.dtype, torch.float32))
+def _layer(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[n, V] raw logits of a chunk, in the weight's dtype."""
+    return hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
+
+
+def _read(raw: Tensor, targets: Tensor, rule: _Rule, factors: Tensor | None) -> Tensor:
+    """[n] log-probabilities of the targets from raw logits [n, V] of a chunk.
+
+    With factors [n] the logits become their slopes times these. In slices that stay in the processor's cache between
+    one operation and the next.
+    """
+    size = max(1, _SLICE // raw.shape[1])
+    found = torch.empty(len(raw), dtype=_wide(raw), device=raw.device)
+    for low in range(0, len(raw), size):
+        part = slice(low, low + size)
+        logits, bent = _bent(raw[part].to(found.dtype), rule)
+        chances = None if factors is None else torch.softmax(logits, dim=-1)
+        found[part] = _picked(logits, chances, targets[part], rule.smoothing)
+        if factors is not None and chances is not None:
+            raw[part] = _slopes(chances, bent, targets[part], rule).mul_(factors[part, None])
+    return found
+
+
+def _bent(exact: Tensor, rule: _Rule) -> tuple[Tensor, Tensor | None]:
+    """The logits after scale and cap, and tanh of the capped ones where there is a cap."""
     if rule.scale is not None:
-        exact = exact.mul_(rule.scale)
+        exact = exact * rule.scale
     if rule.softcap is None:
         return exact, None
-    bent = exact.div_(rule.softcap).tanh_()
+    bent = (exact / rule.softcap).tanh_()
     return bent * rule.softcap, bent
 
 
@@ -139,58 +166,74 @@ def _slopes(chances: Tensor, bent: Tensor | None, targets: Tensor, rule: _Rule) 
     return slopes if rule.scale is None else slopes.mul_(rule.scale)
 
 
+class _Layer(NamedTuple):
+    """Sums over chunks of what the output layer's gradient is made of, in float32: bfloat16 would lose small chunks."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, weight: Tensor | None, bias: Tensor | None) -> _Layer:
+        """Zeros for each that is given."""
+        return cls(*(None if x is None else torch.zeros_like(x, dtype=_wide(x)) for x in (weight, bias)))
+
+    def add(self, slopes: Tensor, hidden: Tensor) -> None:
+        """Adds a chunk's slopes [n, V] over hidden states [n, H]."""
+        if self.bias is not None:
+            self.bias.add_(slopes.sum(0, dtype=self.bias.dtype))
+        if self.weight is not None:
+            self.weight.add_(slopes.T @ hidden)
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
 class _TokenLogps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, rule: _Rule) -> Tensor:
         needs_hidden, needs_weight, needs_bias = (rule.differentiable and need for need in ctx.needs_input_grad[:3])
         # A token's log-probability depends on its own hidden state only, so its gradient is a row that backward scales.
-        at_once = needs_hidden and not needs_weight and not needs_bias
-        wide = torch.promote_types(hidden.dtype, torch.float32)
-        logps = torch.empty(len(hidden), dtype=wide, device=hidden.device)
-        rows = torch.empty_like(hidden) if at_once else hidden
+        # The layer's is a sum over tokens, which can be made here only if backward will scale all alike.
+        frozen = not (needs_weight or needs_bias)
+        at_once = needs_hidden and (frozen or rule.alike)
+        logps = torch.empty(len(hidden), dtype=_wide(hidden), device=hidden.device)
+        rows = torch.empty_like(hidden) if at_once else None
+        made = _Layer.of(weight if at_once and needs_weight else None, bias if at_once and needs_bias else None)
+        minus = None if rows is None else torch.full_like(logps, -1.0)
         for low in range(0, len(hidden), rule.chunk):
             part = slice(low, low + rule.chunk)
-            logits, bent = _logits(hidden[part], weight, bias, rule)
-            chances = torch.softmax(logits, dim=-1) if at_once else None
-            logps[part] = _picked(logits, chances, targets[part], rule.smoothing)
-            if chances is not None:
-                rows[part] = -(_slopes(chances, bent, targets[part], rule).to(weight.dtype) @ weight)
-        ctx.at_once, ctx.rule = at_once, rule
-        if at_once:
-            ctx.save_for_backward(rows)
-        elif rule.differentiable:
-            ctx.save_for_backward(hidden, weight, targets, *([] if bias is None else [bias]))
+            raw = _layer(hidden[part], weight, bias)
+            logps[part] = _read(raw, targets[part], rule, None if minus is None else minus[part])
+            if rows is not None:
+                torch.mm(raw, weight, out=rows[part])
+                made.add(raw, hidden[part])
+        ctx.rule, ctx.frozen = rule, frozen
+        if rule.differentiable:
+            kept = (None, None, None, None) if at_once and frozen else (hidden, weight, bias, targets)
+            ctx.save_for_backward(*kept, rows, *made)
         return logps
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.at_once:
-            (rows,) = ctx.saved_tensors
-            return (rows * gradients[0][:, None]).to(rows.dtype), None, None, None, None
-        hidden, weight, targets, *rest = ctx.saved_tensors
+        hidden, weight, bias, targets, rows, *made = ctx.saved_tensors
+        given = gradients[0]
+        if rows is not None and ctx.frozen:
+            return (rows * given[:, None]).to(rows.dtype), None, None, None, None
+        if rows is not None and bool((given == given[:1]).all()):
+            factor = given[:1].sum()
+            layer = (None if x is None else torch.mul(x, factor, out=x.new_empty(x.shape, dtype=weight.dtype)) for x in made)
+            return (rows * factor).to(rows.dtype), *layer, None, None
         rule: _Rule = ctx.rule
-        bias = rest[0] if rest else None
-        wide = torch.promote_types(hidden.dtype, torch.float32)
-        # Sums over chunks are kept in float32: in bfloat16 they would lose what small chunks add.
-        d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        d_weight = torch.zeros_like(weight, dtype=wide) if ctx.needs_input_grad[1] else None
-        d_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and ctx.needs_input_grad[2] else None
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        d_hidden = torch.empty_like(hidden) if needs_hidden else None
+        sums = _Layer.of(weight if needs_weight else None, bias if needs_bias else None)
         for low in range(0, len(hidden), rule.chunk):
             part = slice(low, low + rule.chunk)
-            logits, bent = _logits(hidden[part], weight, bias, rule)
-            slopes = _slopes(torch.softmax(logits, dim=-1), bent, targets[part], rule).mul_(-gradients[0][part, None])
-            if d_bias is not None:
-                d_bias += slopes.sum(0)
-            low_precision = slopes.to(weight.dtype)
+            raw = _layer(hidden[part], weight, bias)
+            _read(raw, targets[part], rule, -given[part])
             if d_hidden is not None:
-                d_hidden[part] = low_precision @ weight
-            if d_weight is not None:
-                d_weight += low_precision.T @ hidden[part]
-        return (
-            d_hidden,
-            None if d_weight is None else d_weight.to(weight.dtype),
-            None if d_bias is None else d_bias.to(weight.dtype),
-            None,
-            None,
-        )
+                torch.mm(raw, weight, out=d_hidden[part])
+            sums.add(raw, hidden[part])
+        return d_hidden, *(None if x is None else x.to(weight.dtype) for x in sums), None, None

@@ -63,10 +63,11 @@ class Role:
         """Whether sequences go in end to end, without padding."""
         return self.offset is not None
 
-    def logps(self, batch: Batch, smoothing: float = 0.0) -> Tensor:
+    def logps(self, batch: Batch, smoothing: float = 0.0, *, alike: bool = False) -> Tensor:
         """[N] float32: log-probabilities of the supervised tokens, in batch order, given what precedes each.
 
         With smoothing e: (1 - e) logp + e * mean of logp over the vocabulary. Nothing supervised: [0], still attached.
+        alike: the loss is going to weigh them all alike, which saves an output layer that learns a second product.
         """
         inner = transformer_of(self.model)
         head = inner.get_output_embeddings()
@@ -79,9 +80,8 @@ class Role:
         hidden = self._hidden(inner, batch).index_select(0, at - 1)
         softcap, scale = _bending(inner)
         if type(head) is nn.Linear and not head._forward_hooks and not head._forward_pre_hooks:
-            return token_logps(
-                hidden, head.weight, targets, bias=head.bias, softcap=softcap, scale=scale, smoothing=smoothing
-            )
+            rule: dict[str, Any] = {"softcap": softcap, "scale": scale, "smoothing": smoothing}
+            return token_logps(hidden, head.weight, targets, bias=head.bias, **rule, alike=alike)
         return token_logps_through(
             head,
             hidden,

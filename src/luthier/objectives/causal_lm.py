@@ -52,6 +52,7 @@ class CausalLM(Objective):
     def loss(self, models: Models, batch: Batch) -> list[Term]:
         from ..functional.packing import segment_sum, sequence_index
 
-        logps = models.policy.logps(batch, smoothing=self.label_smoothing)
+        alike = bool((batch.weights == batch.weights[:1]).all())
+        logps = models.policy.logps(batch, smoothing=self.label_smoothing, alike=alike)
         index = sequence_index(batch.starts)[batch.supervised]
         return [Term("nll", segment_sum(-logps, index, batch.size) * batch.weights)]
