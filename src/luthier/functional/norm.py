@@ -38,14 +38,15 @@ class _RmsNorm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, inverse = ctx.saved_tensors
         given = gradients[0]
-        normed = x.to(inverse.dtype, copy=True).mul_(inverse)
+        exact = x.to(inverse.dtype, copy=True)
         d_weight = None
         if ctx.needs_input_grad[1]:
-            rounded = normed.to(x.dtype)
+            rounded = (exact * inverse).to(x.dtype)
             d_weight = (given * rounded).flatten(0, -2).sum(0, dtype=inverse.dtype).to(weight.dtype)
         d_x = None
         if ctx.needs_input_grad[0]:
+            # With s = w dy and r = 1 / rms: dx = r s - r^3 x mean(s x).
             slope = (given * weight).to(inverse.dtype)
-            along = torch.linalg.vecdot(slope, normed).div_(x.shape[-1]).unsqueeze(-1)
-            d_x = slope.addcmul_(normed, along, value=-1).mul_(inverse).to(x.dtype)
+            along = (slope * exact).sum(-1, keepdim=True).mul_(inverse.pow(3)).div_(-x.shape[-1])
+            d_x = exact.mul_(along).addcmul_(slope, inverse).to(x.dtype)
         return d_x, d_weight, None

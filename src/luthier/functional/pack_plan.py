@@ -23,7 +23,7 @@ __all__ = ["BLOCK", "Bunch", "Plan", "plan_of"]
 
 BLOCK = 256
 """Queries of a block. Longer sequences are cut, so that causal attention skips most of what it cannot see."""
-_SCORES = 2**18
+_SCORES = 2**19
 """Scores of a head that one product may hold: many short sequences go together, long ones alone."""
 
 
@@ -190,19 +190,18 @@ def plan_of(bounds: tuple[int, ...], causal: bool, window: int | None, device: t
     start = 0
     for room, found in by_length.items():
         # Long sequences gain nothing from company, and their score matrices would all be alive at once.
-        together = max(1, _SCORES // room**2) if room < BLOCK else 1
+        together = max(1, _SCORES // room**2) if room <= BLOCK else 1
         for low in range(0, len(found), together):
             firsts, lengths = zip(*found[low : low + together], strict=True)
-            length = room if len(firsts) > 1 else lengths[0]
-            bunches.append(Bunch(start, length, firsts, lengths))
-            start += length * len(firsts)
+            bunches.append(Bunch(start, room, firsts, lengths))
+            start += room * len(firsts)
     return Plan(tuple(bunches), bounds[-1], causal, window, device)
 
 
 def _room(length: int, window: int | None) -> int:
-    """The length that a short sequence is computed at: few different ones make few products."""
-    step = 8 if length <= 64 else 16
+    """The length that a short sequence is computed at: few different ones make few products, whole vectors fast ones."""
+    step = 8 if length <= 64 else 32
     # A window narrower than the filling could leave a place that fills without a key to see, and softmax without sense.
-    if length >= BLOCK // 2 or (window is not None and window <= 16):
+    if length > BLOCK or (window is not None and window <= 32):
         return length
     return -(-length // step) * step
