@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -377,3 +378,59 @@ def test_the_micro_batch_that_fits_is_kept_when_a_run_goes_on(tmp_path: Path) ->
         fit(tight)
     result = fit(job(phase, tmp_path / "c", micro_tokens=128))
     assert result.micro_tokens == 32
+
+
+def test_each_smaller_micro_batch_is_told_to_whoever_remembers() -> None:
+    learned: list[int] = []
+    tight = job(settings("causal_lm", "full"), None, micro_tokens=128, learned=learned.append)
+    tight.objective = Faulty(tight.objective, short_of_memory(40))
+    fit(tight)
+    assert learned == [64, 32]
+
+
+def test_a_fit_that_was_killed_before_its_first_checkpoint_begins_as_it_had_begun(tmp_path: Path) -> None:
+    """Its first attempt met the limit and had it remembered; its twin's first steps were not cut that small."""
+    phase = settings("causal_lm", "full")
+
+    def twin(folder: str, micro_tokens: int, **changes: Any) -> tuple[Fit, FitResult]:
+        one = job(phase, tmp_path / folder, micro_tokens=micro_tokens, **changes)
+        return one, fit(one)
+
+    def kill(event: str, **values: Any) -> None:
+        if event == "step":
+            raise KeyboardInterrupt
+
+    never, result = twin("never", 128)
+    with pytest.raises(KeyboardInterrupt):
+        twin("killed", 128, log=kill)
+    again, resumed = twin("killed", 16)
+    assert (resumed.micro_tokens, resumed.losses) == (128, result.losses)
+    wanted = trained(never)
+    assert all(torch.equal(value, wanted[name]) for name, value in trained(again).items())
+    _, other = twin("other", 16)
+    assert other.losses != result.losses
+
+
+def test_another_fit_in_the_folder_begins_anew(tmp_path: Path) -> None:
+    for seed, micro_tokens in ((1, 128), (2, 16)):
+        assert fit(job(settings("causal_lm", "full"), tmp_path, seed=seed, micro_tokens=micro_tokens)).micro_tokens == (
+            micro_tokens
+        )
+
+
+@pytest.mark.parametrize("steps", [0, 4])
+def test_a_limit_that_the_recipe_lowers_holds_for_a_fit_that_goes_on(tmp_path: Path, steps: int) -> None:
+    """The remedy where memory ran out must be one, with a checkpoint or none yet."""
+    phase = settings("causal_lm", "full")
+    first = job(phase, tmp_path, micro_tokens=128, most_tokens=128, stop=stop_after(steps))
+    if not steps:
+        first.objective = Faulty(first.objective, short_of_memory(1))
+    with pytest.raises(Interrupted if steps else MachineError):
+        fit(first)
+    assert fit(job(phase, tmp_path, micro_tokens=24, most_tokens=24)).micro_tokens == 24
+
+
+def test_a_torn_record_of_the_beginning_is_written_anew(tmp_path: Path) -> None:
+    (tmp_path / "begun.json").write_text('{"depends": "')
+    result = fit(job(settings("causal_lm", "full"), tmp_path, micro_tokens=64))
+    assert json.loads((tmp_path / "begun.json").read_text())["micro_tokens"] == result.micro_tokens == 64

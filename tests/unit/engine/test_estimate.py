@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tiny import make_bert, make_llama
 
 from luthier.core.component import build
 from luthier.core.contracts import Row
 from luthier.engine.estimate import activation_bytes, estimate, state_bytes, trained_weights
 from luthier.functional.packing import pack
+from luthier.models.recompute import recompute
 from luthier.models.roles import Models, role_of
 
 
@@ -48,12 +50,8 @@ def test_bfloat16_weights_get_float32_masters(llama: torch.nn.Module) -> None:
     assert found.total == found.weights + 20 * count + found.activations
 
 
-@pytest.mark.parametrize("adaptation", ["full", "lora"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_kept_activations_are_near_what_autograd_keeps(
-    llama: torch.nn.Module, adaptation: str, dtype: torch.dtype
-) -> None:
-    model = build("adaptations", adaptation).apply(llama.to(dtype))
+def kept_by(model: torch.nn.Module) -> int:
+    """Bytes that autograd keeps of a forward pass over four sequences of 128 tokens, without weights."""
     rows = [Row(f"r{i}", np.arange(5, 133), np.arange(128) > 0) for i in range(4)]
     weights = {p.data_ptr() for p in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -67,6 +65,47 @@ def test_kept_activations_are_near_what_autograd_keeps(
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = build("objectives", "causal_lm").loss(Models(role_of(model, 0)), pack(rows))
     assert loss[0].totals.requires_grad
-    logits = 3 * 512 * 400 * 4
-    measured = sum(storage.nbytes() for storage in kept.values())
-    assert activation_bytes(model, 512, 128) - logits == pytest.approx(measured, rel=0.12)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+LOGITS = 3 * 512 * 400 * 4
+
+
+@pytest.mark.parametrize("adaptation", ["full", "lora"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_kept_activations_are_near_what_autograd_keeps(
+    llama: torch.nn.Module, adaptation: str, dtype: torch.dtype
+) -> None:
+    model = build("adaptations", adaptation).apply(llama.to(dtype))
+    assert activation_bytes(model, 512, 128) - LOGITS == pytest.approx(kept_by(model), rel=0.12)
+
+
+@pytest.mark.parametrize("adaptation", ["full", "lora"])
+def test_blocks_that_are_computed_again_keep_their_inputs_alone(adaptation: str) -> None:
+    """Of 12 blocks an eighth stays; the estimate adds the one block that the backward pass is at."""
+    model = build("adaptations", adaptation).apply(make_llama(num_hidden_layers=12, hidden_size=64))
+    without, model = kept_by(model), recompute(model).train()
+    one = activation_bytes(model, 512, 128, learning=1) - LOGITS
+    kept = kept_by(model)
+    assert kept < without / 8
+    assert activation_bytes(model, 512, 128, recomputes=True) - LOGITS - one == pytest.approx(kept, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("adaptation", "learning"),
+    [("full", 4), ("lora", 4), ({"frozen": {"train": "last:1"}}, 1), ({"lora": {"layers": [2, 3]}}, 2)],
+    ids=str,
+)
+def test_blocks_below_the_first_that_trains_keep_nothing(adaptation: object, learning: int) -> None:
+    chosen = build("adaptations", adaptation)
+    model = chosen.apply(make_llama(num_hidden_layers=4))
+    found = estimate(model, chosen, build("optimizers", "adamw"), tokens=512, length=128, keeps_best=False)
+    assert found.activations == activation_bytes(model, 512, 128, learning=learning)
+    assert found.activations - LOGITS == pytest.approx(kept_by(model), rel=0.12)
+
+
+def test_a_head_alone_keeps_no_block() -> None:
+    head = build("adaptations", "head")
+    model = head.apply(make_bert())
+    found = estimate(model, head, build("optimizers", "adamw"), tokens=512, length=128, keeps_best=False)
+    assert found.activations == 0

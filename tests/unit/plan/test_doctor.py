@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import platform
 from pathlib import Path
 
 import pytest
 import torch
 
 from luthier.core import embedded
+from luthier.engine import device
 from luthier.plan import doctor
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luthier.engine.device.product_rate", lambda dtype, device, **_: 1e11)
+    monkeypatch.setattr("luthier.engine.device.product_rate", lambda dtype, device, *_, **__: 1e11)
 
 
 def test_versions_and_device_are_those_of_this_process() -> None:
@@ -52,3 +55,34 @@ def test_every_extra_of_the_package_is_examined() -> None:
 
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert set(doctor.EXTRAS) == set(project["optional-dependencies"]) - {"dev", "bench"}
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "said"),
+    [
+        ("libc.so.6", "glibc", "glibc's, told to keep large blocks"),
+        ("libc-2.31.so", "glibc", "glibc's, told to keep large blocks"),
+        ("libjemalloc.so.2", "jemalloc", "jemalloc, loaded in place of glibc's and left as it is"),
+        ("libtcmalloc_minimal.so.4", "tcmalloc", "tcmalloc, loaded in place of glibc's and left as it is"),
+        ("libmimalloc.so.2.1", "mimalloc", "mimalloc, loaded in place of glibc's and left as it is"),
+        ("libsomething.so", "system", "the system's own, left as it is"),
+    ],
+)
+def test_the_allocator_in_force_is_named(monkeypatch: pytest.MonkeyPatch, library: str, name: str, said: str) -> None:
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(device, "_malloc_library", lambda: library)
+    assert (device.allocator(), doctor.examine()["device"]["allocator"]) == (name, said)
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    assert not device.keep_memory()
+    assert doctor.examine()["device"]["allocator"] == "the system's own, left as it is"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_a_process_knows_which_library_its_malloc_is_from() -> None:
+    if "LD_PRELOAD" in os.environ:
+        pytest.skip("needs a process without LD_PRELOAD")
+    assert device._malloc_library().startswith("libc")
+    assert device.keep_memory()
