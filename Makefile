@@ -10,6 +10,9 @@ ifneq ($(wildcard ../shared/data),)
 export LUTHIER_DATA ?= $(abspath ../shared/data)
 endif
 
+# The long ones come last: soak alone takes over two hours.
+BENCHMARKS := sft_lora sft_full embed classify generate prepare cost kill_resume soak
+
 .PHONY: setup demo test test-fast fuzz lint bench docs nano clean help
 
 help:
@@ -47,15 +50,14 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# One after another: each measures the whole machine. What falls short is recorded too, and named at the end.
 bench: setup
-	$(BIN)/python -m benchmarks.sft_lora --json out/sft_lora.json
-	$(BIN)/python -m benchmarks.sft_full --json out/sft_full.json
-	$(BIN)/python -m benchmarks.kill_resume --json out/kill_resume.json
-	$(BIN)/python -m benchmarks.record out/sft_lora.json out/sft_full.json out/kill_resume.json --into docs/benchmarks.md
-	@test -n "$(LUTHIER_DATA)" || { echo "embed and classify need LUTHIER_DATA, the folder of the outside data"; exit 2; }
-	$(BIN)/python -m benchmarks.embed --json out/embed.json
-	$(BIN)/python -m benchmarks.classify --accuracy --json out/classify.json
-	$(BIN)/python -m benchmarks.record out/embed.json out/classify.json --into docs/benchmarks.md
+	@short=; for name in $(BENCHMARKS); do \
+		echo "== $$name"; rm -f out/$$name.json; \
+		if [ $$name = classify ]; then set -- --accuracy; else set --; fi; \
+		$(BIN)/python -m benchmarks.$$name "$$@" --json out/$$name.json || short="$$short $$name"; \
+		if [ -f out/$$name.json ]; then $(BIN)/python -m benchmarks.record out/$$name.json; fi; \
+	done; test -z "$$short" || { echo "failed, or short of a floor:$$short"; exit 1; }
 
 docs: setup
 	$(BIN)/python tools/write_reference.py
