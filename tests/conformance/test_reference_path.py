@@ -68,7 +68,7 @@ class PlainRole:
         logits: Tensor = self.model(input_ids=ids[None], attention_mask=mask.long()[None]).logits
         return logits[0, : high - low].float() if logits.dim() == 3 else logits.float()
 
-    def logps(self, batch: Batch, smoothing: float = 0.0) -> Tensor:
+    def logps(self, batch: Batch, smoothing: float = 0.0, *, alike: bool = False) -> Tensor:
         found = []
         for row in range(batch.size):
             low, high = batch.starts[row : row + 2].tolist()

@@ -155,6 +155,7 @@ CASES = {
         lambda given: logps(given, chunk=4, softcap=2.0, scale=0.6, smoothing=0.1),
         lambda given: plain_logps(given, 2.0, 0.6, 0.1),
     ),
+    "logps-alike": Case("_TokenLogps", WITH_BIAS, lambda given: logps(given, chunk=4, alike=True), plain_logps),
     "logps-adapted": Case("", WITH_BIAS, adapted_logps, lambda given: plain_logps(given, smoothing=0.1)),
     "attention-causal": Case(
         "_PackedAttention",
