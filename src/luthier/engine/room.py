@@ -41,13 +41,12 @@ a process 1.2 to 1.4 times as large (12 blocks, 1,024 to 4,096 tokens), and the 
 
 @dataclass(frozen=True)
 class Room:
-    """What was chosen and why; memory: the estimate for it in bytes, of the `total` bytes that are there."""
+    """What was chosen and why, and the estimate for it."""
 
     micro_tokens: int
     gradient_checkpointing: bool
     because: str
     memory: Memory
-    total: int
     what: str
     """The model, what trains it, dtype and machine, by which the size that fits is remembered."""
 
@@ -95,7 +94,7 @@ def make_room(
     what = _what(model, phase, device, total, recomputes)
     if machine.micro_tokens is None:
         micro = min(micro, remembered(what) or micro)
-    return Room(micro, recomputes, because, needed(micro, recomputes), total, what)
+    return Room(micro, recomputes, because, needed(micro, recomputes), what)
 
 
 def _recomputes(model: nn.Module, machine: Machine, fits: bool, needed: int, total: int) -> tuple[bool, str]:

@@ -82,7 +82,7 @@ def test_blocks_are_computed_again_where_not_even_a_small_micro_batch_fits(has: 
     room = made()
     assert room.gradient_checkpointing
     assert room.micro_tokens >= 1024
-    assert room.memory.total == needed(room.micro_tokens, True) <= SHARE * room.total
+    assert room.memory.total == needed(room.micro_tokens, True) < needed(1024)
     has(needed(1024) / SHARE + 1)
     assert not made().gradient_checkpointing
 
