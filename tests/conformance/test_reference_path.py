@@ -122,7 +122,7 @@ def fast(
     role = role_of(model, loaded.tokenizer.pad_token_id)
     assert role.packed
     rows = list(range(len(task.rows)))
-    monkeypatch.setattr(logprobs, "_CHUNK", 2000)  # of 400 pieces: five positions at a time
+    monkeypatch.setattr(logprobs, "CHUNK", 2000)  # of 400 pieces: five positions at a time
     return measured(one, task, Models(role), [rows[:4], rows[4:]])
 
 

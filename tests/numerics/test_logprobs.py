@@ -62,7 +62,7 @@ def test_value_and_gradients_equal_float64(
 
     if "bias" in trained and not with_bias:
         return
-    monkeypatch.setattr(logprobs, "_SLICE", 3 * V)
+    monkeypatch.setattr(logprobs, "SLICE", 3 * V)
     hidden, weight, bias, targets = tensors()
     named = {"hidden": hidden, "weight": weight, "bias": bias}
     leaves = [named[name].requires_grad_() for name in trained]
@@ -127,7 +127,7 @@ def test_without_gradients_the_value_is_the_same() -> None:
 def test_an_adapted_layer_and_given_logits_agree(smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
     from luthier.functional import logprobs
 
-    monkeypatch.setattr(logprobs, "_CHUNK", 4 * V)
+    monkeypatch.setattr(logprobs, "CHUNK", 4 * V)
     hidden, weight, bias, targets = tensors()
     layer = torch.nn.Linear(H, V).double()
     layer.weight.data, layer.bias.data = weight, bias

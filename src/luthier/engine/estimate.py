@@ -2,14 +2,15 @@
 
     held     weights + 4 t (masters, where a trained weight is no float32) + 4 t (gradients) + s t (optimizer)
              + 4 t (the best weights, where validation keeps them)
-    kept     e m L B + 4 m A + 3 C    for m tokens in a micro-batch, with B = 6 H + 2 Q + 2 K + g F + W in a block;
-             e m (L H + B) + 4 m A / L + 3 C    where blocks are computed again (gradient checkpointing)
+    kept     e m L B + 4 m A + O + C    for m tokens in a micro-batch, with B = 6 H + 2 Q + 2 K + g F + W in a block;
+             e m (L H + B) + 4 m A / L + O + C    where blocks are computed again (gradient checkpointing)
 
 t: trained weights; s: bytes of optimizer state for each (AdamW: 8), from one step on a small matrix; e: bytes of a
 number in products; L blocks (from the first in which a weight trains on) of width H with Q wide queries, K wide keys,
 F wide inner layers; g: 4 for gated inner layers, else 2; W: heads times the length of a sequence that is short enough
 to keep attention's weights, else 0; A: widths of what float32 adapters (other than LoRA's) read in a narrower model,
-which is copied; C: a chunk of logits. After Korthikanti et al. 2022 (arXiv:2205.05198, section 4.1), for norms that
+which is copied; O: gradients that the output layer's forward pass makes, e m H and, where it trains, 4 of its weights;
+C: logits that exist at a time. After Korthikanti et al. 2022 (arXiv:2205.05198, section 4.1), for norms that
 keep their input, its normalized form and their output. The allocator's slack is not in it: a probe's peak is higher.
 """
 
@@ -24,12 +25,11 @@ import torch
 from torch import nn
 
 from ..core.contracts import Adaptation, Optimizer
+from ..functional.logprobs import CHUNK, SLICE
 from ..functional.pack_plan import BLOCK
 
-__all__ = ["Memory", "activation_bytes", "estimate", "state_bytes", "trained_weights", "weight_bytes"]
+__all__ = ["Memory", "activation_bytes", "estimate", "logit_bytes", "state_bytes", "trained_weights", "weight_bytes"]
 
-_CHUNK = 2**23
-"""Logits that exist at a time (functional/logprobs.py)."""
 _NUMBER = re.compile(r"\.(\d+)\.")
 
 
@@ -116,7 +116,11 @@ def activation_bytes(
     size = max((p.element_size() for p in model.parameters() if p.dim() > 1), key=lambda s: -s)
     block = 6 * width + 2 * queries + 2 * keys + (4 if gated else 2) * inner
     block += heads * length if length <= BLOCK else 0  # attention's weights, which only short sequences keep
-    chunk = min(_CHUNK, tokens * int(config.vocab_size)) * 4 if _has_vocabulary(model) else 0
+    layer = _output_layer(model)
+    out = 0
+    if layer is not None:
+        out = logit_bytes(tokens, int(config.vocab_size), size) + size * tokens * width
+        out += 4 * layer.numel() if layer.requires_grad else 0
     # LoRA keeps its layer's own input; other adapters keep theirs in their dtype.
     adapters = [
         p
@@ -126,8 +130,8 @@ def activation_bytes(
     copied = 4 * sum(p.shape[1] for p in adapters)
     learning = blocks if learning is None else learning
     if recomputes and learning:
-        return tokens * (size * (learning * width + block) + copied // learning) + 3 * chunk
-    return tokens * (size * learning * block + copied) + 3 * chunk
+        return tokens * (size * (learning * width + block) + copied // learning) + out
+    return tokens * (size * learning * block + copied) + out
 
 
 def _learning(model: nn.Module, trained: Sequence[nn.Parameter]) -> int:
@@ -145,6 +149,15 @@ def _learning(model: nn.Module, trained: Sequence[nn.Parameter]) -> int:
     return max(blocks, default=-1) + 1 - min(reached, default=0)
 
 
-def _has_vocabulary(model: nn.Module) -> bool:
+def logit_bytes(tokens: int, vocabulary: int, size: int) -> int:
+    """Bytes of logits that exist at a time: a chunk of `size` bytes a logit, and three float32 copies of a slice."""
+    every = tokens * vocabulary
+    return size * min(CHUNK, every) + 12 * min(SLICE, every)
+
+
+def _output_layer(model: nn.Module) -> nn.Parameter | None:
+    """The weight over the vocabulary, where the model has one."""
     find = getattr(model, "get_output_embeddings", None)
-    return find is not None and find() is not None
+    layer = find() if find is not None else None
+    weight = None if layer is None else getattr(layer, "weight", None)
+    return weight if isinstance(weight, nn.Parameter) else None

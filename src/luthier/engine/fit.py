@@ -20,6 +20,7 @@ from ..core.errors import Interrupted, MachineError, TrainingDiverged, out_of_me
 from ..core.recipe import Phase
 from ..data.stream import Stream
 from ..functional.packing import micro_batches, pack
+from .ahead import Ahead
 from .checkpoint import Checkpoint, Checkpoints
 from .device import release_memory
 from .identity import identity_of
@@ -117,6 +118,7 @@ class _Fitting:
         self.depends = identity_of(job.models.policy.model, job.rows, job.validation, phase, job.seed, job.order)
         self.stepper = self._make_stepper()
         self.checkpoints = Checkpoints(job.folder, phase.checkpoints.keep) if job.folder else None
+        self.ahead = Ahead(self._rows_of, self._batches, self.total)
         self.validation = self._validation_batches()
         self.losses: list[float] = []
         self.best_weights: dict[str, torch.Tensor] | None = None
@@ -152,6 +154,7 @@ class _Fitting:
                     stopped = self._after(step)
         finally:
             model.eval()
+            self.ahead.close()
         best = self._take_best()
         return FitResult(
             steps=step,
@@ -169,7 +172,7 @@ class _Fitting:
     def _one_step(self, step: int) -> None:
         job = self.job
         job.adaptation.at(step / max(1, self.total), job.models.policy.model)
-        chosen = list(job.order[step]) if job.order is not None else self.stream.rows_of(step)
+        chosen = self._rows_of(step)
         before = dict(self.meter.parts)
         self.meter.start()
         loss = self._gradients(step, chosen)
@@ -201,14 +204,17 @@ class _Fitting:
             torch.manual_seed(_seed_of(self.job.seed, step))
             try:
                 with self.meter.part("data"):
-                    batches = self._batches(chosen)
+                    batches = self.ahead.take(step, chosen, self.micro_tokens)
                 return accumulate(self.job.objective, self.job.penalties, self.job.models, batches, self.meter)
             except (RuntimeError, MemoryError) as error:
                 self._shrink(error, f"step {step + 1}", [self.lengths[index] for index in chosen])
             self.stepper.zero()
 
-    def _batches(self, chosen: Sequence[int]) -> list[Batch]:
-        cut = micro_batches(chosen, self.lengths, self.micro_tokens)
+    def _rows_of(self, step: int) -> list[int]:
+        return list(self.job.order[step] if self.job.order is not None else self.stream.rows_of(step))
+
+    def _batches(self, chosen: Sequence[int], micro_tokens: int) -> list[Batch]:
+        cut = micro_batches(chosen, self.lengths, micro_tokens)
         return [pack([self.job.rows[index] for index in part]).to(self.job.device) for part in cut]
 
     def _refuse_nonfinite(self, step: int, loss: StepLoss, norm: float, chosen: Sequence[int]) -> None:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["logps_of_logits", "token_logps", "token_logps_through"]
+__all__ = ["CHUNK", "SLICE", "logps_of_logits", "token_logps", "token_logps_through"]
 
-_CHUNK = 2**25
+CHUNK = 2**25
 """Logits of one chunk: 64 MB in bfloat16, small enough to stay cheap and large enough for a full-speed product."""
-_SLICE = 2**19
+SLICE = 2**19
 """Logits that are read at a time."""
 
 
@@ -46,7 +46,7 @@ def token_logps(
     dtype = torch.promote_types(hidden.dtype, weight.dtype)
     if torch.is_autocast_enabled(kind):
         dtype = torch.get_autocast_dtype(kind)
-    rule = _Rule(softcap, scale, smoothing, chunk or max(1, _CHUNK // len(weight)), torch.is_grad_enabled(), alike)
+    rule = _Rule(softcap, scale, smoothing, chunk or max(1, CHUNK // len(weight)), torch.is_grad_enabled(), alike)
     bias = None if bias is None else bias.to(dtype)
     with torch.autocast(kind, enabled=False):
         logps: Tensor = _TokenLogps.apply(  # type: ignore[no-untyped-call]
@@ -73,7 +73,7 @@ def token_logps_through(
     def part(hidden: Tensor, targets: Tensor) -> Tensor:
         return logps_of_logits(_bend(head(hidden), softcap, scale), targets, smoothing)
 
-    size = max(1, _CHUNK // vocabulary)
+    size = max(1, CHUNK // vocabulary)
     if len(hidden) <= size:
         return part(hidden, targets)
     pieces = zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
@@ -117,7 +117,7 @@ def _read(raw: Tensor, targets: Tensor, rule: _Rule, factors: Tensor | None) -> 
     With factors [n] the logits become their slopes times these. In slices that stay in the processor's cache between
     one operation and the next.
     """
-    size = max(1, _SLICE // raw.shape[1])
+    size = max(1, SLICE // raw.shape[1])
     found = torch.empty(len(raw), dtype=_wide(raw), device=raw.device)
     for low in range(0, len(raw), size):
         part = slice(low, low + size)
@@ -185,6 +185,10 @@ class _Layer(NamedTuple):
             self.weight.add_(slopes.T @ hidden)
 
 
+def _scaled(x: Tensor | None, factor: Tensor, dtype: torch.dtype) -> Tensor | None:
+    return None if x is None else torch.mul(x, factor, out=x.new_empty(x.shape, dtype=dtype))
+
+
 def _wide(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
@@ -223,8 +227,7 @@ class _TokenLogps(torch.autograd.Function):
             return (rows * given[:, None]).to(rows.dtype), None, None, None, None
         if rows is not None and bool((given == given[:1]).all()):
             factor = given[:1].sum()
-            layer = (None if x is None else torch.mul(x, factor, out=x.new_empty(x.shape, dtype=weight.dtype)) for x in made)
-            return (rows * factor).to(rows.dtype), *layer, None, None
+            return (rows * factor).to(rows.dtype), *(_scaled(x, factor, weight.dtype) for x in made), None, None
         rule: _Rule = ctx.rule
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         d_hidden = torch.empty_like(hidden) if needs_hidden else None

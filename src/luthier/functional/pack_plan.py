@@ -199,8 +199,8 @@ def plan_of(bounds: tuple[int, ...], causal: bool, window: int | None, device: t
 
 
 def _room(length: int, window: int | None) -> int:
-    """The length that a short sequence is computed at: few different ones make few products, whole vectors fast ones."""
-    step = 8 if length <= 64 else 32
+    """The length that a short sequence is computed at: few different ones make few products."""
+    step = 8 if length <= 64 else 32  # whole vectors, for which torch's softmax of bfloat16 is fast
     # A window narrower than the filling could leave a place that fills without a key to see, and softmax without sense.
     if length > BLOCK or (window is not None and window <= 32):
         return length
