@@ -45,11 +45,11 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     for number, row in enumerate(rows):
         learned = np.arange(len(row.ids)) >= len(row.ids) - row.learned
         encoded.append(Row(f"row-{number}", np.array(row.ids, dtype=np.int64), learned))
-    clock = Clock()
+    clock, order = Clock(), steps_of(rows, settings["batch"])
 
     def log(event: str, **values: Any) -> None:
         if event == "step":
-            clock.step(values["loss"])
+            clock.step(len(order[values["step"] - 1]), values["loss"])
 
     fit(
         Fit(
@@ -60,10 +60,10 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
             rows=encoded,
             device=torch.device("cpu"),
             log=log,
-            order=steps_of(rows, settings["batch"]),
+            order=order,
         )
     )
-    return clock.result(settings["kind"], rows[WARM:], body, str(compute.dtype).removeprefix("torch."))
+    return clock.result(settings["kind"], rows, body, str(compute.dtype).removeprefix("torch."))
 
 
 if __name__ == "__main__":

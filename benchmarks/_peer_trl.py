@@ -31,7 +31,7 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     class Mark(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            clock.step()
+            clock.step(batch)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if "loss" in (logs or {}):
@@ -64,7 +64,7 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     assert int((first["labels"] != -100).sum()) == sum(row.learned for row in rows[:batch])
     trainer.train()
     dtype = "autocast" if next(iter(held.values())).dtype == torch.float32 else "bfloat16"
-    return clock.result(settings["kind"], rows[batch:], body, dtype)
+    return clock.result(settings["kind"], rows, body, dtype)
 
 
 if __name__ == "__main__":

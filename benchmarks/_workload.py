@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 __all__ = [
     "HIDDEN",
     "RANK",
+    "SETTLED",
     "VOCABULARY",
     "WARM",
     "Clock",
@@ -29,7 +31,9 @@ __all__ = [
 VOCABULARY, HIDDEN, LAYERS = 49_152, 576, 30
 RANK = 16
 WARM = 8
-"""Rows of the first step, which neither side's clock counts."""
+"""Rows of the first step, where both sides hold the same ones."""
+SETTLED = 32
+"""Rows after which a side's clock begins, at the end of a step: memory for whole steps has been touched by then."""
 
 
 @dataclass(frozen=True)
@@ -106,22 +110,28 @@ def ceiling(sizes: tuple[int, ...] = (1024, 2048, 4096), repeats: int = 3) -> fl
 
 
 class Clock:
-    """Marks the end of each step; the first step is warm-up."""
+    """Marks the end of each step, and begins to count after SETTLED rows."""
 
     def __init__(self) -> None:
         self.marks: list[float] = []
+        self.rows: list[int] = []
         self.losses: list[float] = []
 
-    def step(self, loss: float | None = None) -> None:
+    def step(self, rows: int, loss: float | None = None) -> None:
+        """rows: how many the step learned from."""
         self.marks.append(time.perf_counter())
+        self.rows.append(rows)
         if loss is not None:
             self.losses.append(loss)
 
-    def result(self, kind: str, timed: list[Example], body: int, dtype: str) -> dict[str, Any]:
-        """Rate and memory, `timed` being the rows after the first step. Errors: ValueError under two steps."""
-        if len(self.marks) < 2:
-            raise ValueError(f"{len(self.marks)} steps were made; the first is warm-up, so at least 2 are needed")
-        seconds = self.marks[-1] - self.marks[0]
+    def result(self, kind: str, rows: list[Example], body: int, dtype: str) -> dict[str, Any]:
+        """Rate and memory over `rows`, taken in order. Errors: ValueError where no step ends after the settled ones."""
+        done = list(accumulate(self.rows))
+        began = next((at for at, count in enumerate(done) if count >= SETTLED), len(done))
+        if began + 1 >= len(done):
+            raise ValueError(f"{len(done)} steps over {len(rows)} rows: none is left after the first {SETTLED}")
+        timed = rows[done[began] : done[-1]]
+        seconds = self.marks[-1] - self.marks[began]
         tokens, learned = sum(len(row.ids) for row in timed), sum(row.learned for row in timed)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {

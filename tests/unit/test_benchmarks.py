@@ -39,22 +39,26 @@ def test_operations_worked_out_by_hand() -> None:
     assert _workload.work("full", 10, 3, 2) == 180 + 339_738_624
 
 
-def test_the_clock_leaves_the_first_step_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([100.0, 102.0, 106.0])
+def test_the_clock_begins_once_memory_has_been_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([100.0, 102.0, 106.0, 108.0])
     monkeypatch.setattr(_workload.time, "perf_counter", lambda: next(times))
     clock = _workload.Clock()
-    for loss in (3.0, 2.0, 1.0):
-        clock.step(loss)
-    found = clock.result("lora", [_workload.Example((1,) * 30, 10), _workload.Example((1,) * 60, 20)], 10, "float32")
+    for rows, loss in ((8, 3.0), (24, 2.0), (1, 1.0), (1, 0.5)):
+        clock.step(rows, loss)
+    rows = [_workload.Example((1,) * 500, 400)] * 32
+    rows += [_workload.Example((1,) * 30, 10), _workload.Example((1,) * 60, 20)]
+    found = clock.result("lora", rows, 10, "float32")
     assert found["tokens_per_s"] == 90 / 6
     assert found["operations_per_s"] == _workload.work("lora", 10, 90, 30) / 6
     assert found["first_loss"] == 3.0
 
 
-def test_one_step_is_no_measurement() -> None:
+@pytest.mark.parametrize("steps", [[], [8], [8, 24], [40]])
+def test_no_step_after_the_settled_rows_is_no_measurement(steps: list[int]) -> None:
     clock = _workload.Clock()
-    clock.step(1.0)
-    with pytest.raises(ValueError, match="at least 2"):
+    for rows in steps:
+        clock.step(rows, 1.0)
+    with pytest.raises(ValueError, match="none is left after the first 32"):
         clock.result("lora", [], 1, "float32")
 
 

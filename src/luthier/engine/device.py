@@ -134,7 +134,7 @@ def keep_memory() -> bool:
         return False
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(mmap_threshold, 1 << 30) and libc.mallopt(trim_threshold, 2**31 - 1))
+    return bool(libc.mallopt(mmap_threshold, 1 << 30) and libc.mallopt(trim_threshold, -1))
 
 
 def release_memory() -> None:
