@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+from luthier.core.peak import peak_resident
 
 __all__ = ["PACK", "PERMUTATIONS", "SHINGLE", "THRESHOLD", "Kept", "Stages", "digest", "worker"]
 
@@ -26,7 +27,7 @@ class Stages:
     """Processor seconds of each stage, and the clock's from the first to the last."""
 
     def __init__(self) -> None:
-        self.before = _peak()
+        self.before = peak_resident()
         self.seconds: dict[str, float] = {}
         self._clock = 0.0
 
@@ -43,19 +44,14 @@ class Stages:
             "seconds": self._clock,
             "cpu_seconds": sum(self.seconds.values()),
             "stages": self.seconds,
-            "peak_bytes": _peak(),
-            "grown_bytes": _peak() - self.before,
+            "peak_bytes": peak_resident(),
+            "grown_bytes": peak_resident() - self.before,
         }
 
 
 def digest(text: str) -> str:
     """A few letters that stand for the text."""
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-
-
-def _peak() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def worker(run: Callable[[Mapping[str, str]], tuple[dict[str, Any], Iterable[Kept]]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+from luthier.core.peak import peak_resident
 
 __all__ = [
     "HIDDEN",
@@ -133,11 +134,9 @@ class Clock:
         timed = rows[done[began] : done[-1]]
         seconds = self.marks[-1] - self.marks[began]
         tokens, learned = sum(len(row.ids) for row in timed), sum(row.learned for row in timed)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {
             "tokens_per_s": tokens / seconds,
-            # Linux counts in KiB, macOS in bytes.
-            "peak_gb": peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9,
+            "peak_gb": peak_resident() / 1e9,
             "operations_per_s": work(kind, body, tokens, learned) / seconds,
             "first_loss": self.losses[0],
             "steps": len(self.marks),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ..core.peak import peak_resident
+
 __all__ = ["Meter", "peak_memory_gb"]
 
 
@@ -18,15 +19,7 @@ def peak_memory_gb(device: torch.device | None = None) -> float:
     """Peak memory in GB (10^9 bytes): of the device on CUDA, else the process's resident peak."""
     if device is not None and device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
-    if sys.platform == "win32":
-        import psutil
-
-        return float(psutil.Process().memory_info().peak_wset) / 1e9
-    import resource  # there is none on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in KiB, macOS in bytes.
-    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
+    return peak_resident() / 1e9
 
 
 @dataclass
