@@ -106,6 +106,12 @@ def allocator() -> str:
     return next(known, "glibc" if library.startswith(("libc.", "libc-")) else "system")
 
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
+_LARGEST = (2**31 - 1, 4 * 2**20 * ctypes.sizeof(ctypes.c_long))
+"""Bytes of a block that comes from the heap: the most that mallopt's argument holds, and all that some versions of glibc
+take (DEFAULT_MMAP_THRESHOLD_MAX, 32 MiB on 64 bits)."""
+
+
 class _Place(ctypes.Structure):
     """Dl_info of dlfcn.h."""
 
@@ -132,9 +138,9 @@ def keep_memory() -> bool:
     """
     if allocator() != "glibc":
         return False
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(mmap_threshold, 1 << 30) and libc.mallopt(trim_threshold, -1))
+    mallopt = ctypes.CDLL(None).mallopt
+    # -1: the heap's free end is never given back (mallopt(3)).
+    return bool(mallopt(_TRIM_THRESHOLD, -1)) and any(mallopt(_MMAP_THRESHOLD, size) for size in _LARGEST)
 
 
 def release_memory() -> None:

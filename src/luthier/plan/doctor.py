@@ -102,8 +102,10 @@ def _device() -> Mapping[str, str]:
 
 
 def _allocator(name: str, kept: bool) -> str:
-    if name in ("glibc", "system"):
-        return "glibc's, told to keep large blocks" if kept else "the system's own, left as it is"
+    if name == "glibc":
+        return "glibc's, told to keep large blocks" if kept else "glibc's, which refused to keep large blocks"
+    if name == "system":
+        return "the system's own, left as it is"
     return f"{name}, loaded in place of glibc's and left as it is"
 
 

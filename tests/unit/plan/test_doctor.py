@@ -80,6 +80,35 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     assert doctor.examine()["device"]["allocator"] == "the system's own, left as it is"
 
 
+class Glibc:
+    """A C library whose mallopt takes no value above `most`."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.told: list[tuple[int, int]] = []
+
+    def mallopt(self, parameter: int, value: int) -> int:
+        self.told.append((parameter, value))
+        return int(value <= self.most)
+
+
+@pytest.mark.parametrize(
+    ("most", "thresholds", "kept"),
+    [(2**31 - 1, [2**31 - 1], True), (2**25, [2**31 - 1, 2**25], True), (2**20, [2**31 - 1, 2**25], False)],
+)
+def test_glibc_keeps_blocks_as_large_as_it_takes(
+    monkeypatch: pytest.MonkeyPatch, most: int, thresholds: list[int], kept: bool
+) -> None:
+    library = Glibc(most)
+    monkeypatch.setattr(device, "allocator", lambda: "glibc")
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: library)
+    assert device.keep_memory() == kept
+    trim, mmap = -1, -3
+    assert library.told == [(trim, -1), *((mmap, size) for size in thresholds)]
+    told = doctor.examine()["device"]["allocator"]
+    assert told == f"glibc's, {'told' if kept else 'which refused'} to keep large blocks"
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_a_process_knows_which_library_its_malloc_is_from() -> None:
     if "LD_PRELOAD" in os.environ:
