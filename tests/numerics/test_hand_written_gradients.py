@@ -25,6 +25,7 @@ from luthier.functional.attention import packed_attention
 from luthier.functional.dropout import dropout, keep_mask
 from luthier.functional.logprobs import token_logps, token_logps_through
 from luthier.functional.low_rank import low_rank_linear
+from luthier.functional.low_rank_gated import LowRank, low_rank_gated
 from luthier.functional.norm import rms_norm
 from luthier.functional.packing import segment_sum, sequence_index
 
@@ -98,6 +99,31 @@ def plain_low_rank(leaves: Leaves, rate: float = 0.0) -> Tensor:
     return F.linear(x, weight, bias) + 1.7 * (fed @ leaves["down"].T @ leaves["up"].T)
 
 
+def frozen_layers(like: Tensor) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(9)
+    shapes = ((OUT, WIDE), (OUT, WIDE), (WIDE, OUT))
+    return [torch.randn(shape, generator=generator, dtype=torch.float64).to(like) for shape in shapes]
+
+
+def factors(leaves: Leaves) -> list[tuple[Tensor, Tensor, float]]:
+    return [(leaves[f"{name}_down"], leaves[f"{name}_up"], scale) for name, scale in GATED.items()]
+
+
+def gated(leaves: Leaves) -> Tensor:
+    weights = frozen_layers(leaves["input"])
+    parts = [LowRank(weight, *part) for weight, part in zip(weights, factors(leaves), strict=True)]
+    return low_rank_gated(leaves["input"], *parts)
+
+
+def plain_gated(leaves: Leaves) -> Tensor:
+    def layer(x: Tensor, at: int) -> Tensor:
+        down, up, scale = factors(leaves)[at]
+        return F.linear(x, frozen_layers(x)[at]) + scale * (x @ down.T @ up.T)
+
+    x = leaves["input"]
+    return layer(F.silu(layer(x, 0)) * layer(x, 1), 2)
+
+
 def attention(leaves: Leaves, **options: Any) -> Tensor:
     heads = (leaves[name] for name in ("query", "key", "value"))
     return packed_attention(*heads, STARTS, scaling=0.4, sinks=leaves.get("sinks"), **options)
@@ -123,6 +149,15 @@ INPUT = {"input": (TOKENS, WIDE)}
 OUTPUT_LAYER = INPUT | {"weight": (VOCABULARY, WIDE)}
 WITH_BIAS = OUTPUT_LAYER | {"bias": (VOCABULARY,)}
 FACTORS = INPUT | {"down": (RANK, WIDE), "up": (OUT, RANK)}
+GATED = {"gate": 1.7, "up": 0.6, "last": 0.3}
+GATED_FACTORS = INPUT | {
+    "gate_down": (RANK, WIDE),
+    "gate_up": (OUT, RANK),
+    "up_down": (RANK + 1, WIDE),
+    "up_up": (OUT, RANK + 1),
+    "last_down": (RANK, OUT),
+    "last_up": (WIDE, RANK),
+}
 ATTENDED = {"query": (TOKENS, HEADS, 4), "key": (TOKENS, KEY_HEADS, 4), "value": (TOKENS, KEY_HEADS, 3)}
 ADAPTER = INPUT | {
     "down_weight": (RANK, WIDE),
@@ -148,6 +183,7 @@ CASES = {
         seeded(lambda given: low_rank(given, RATE)),
         lambda given: plain_low_rank(given, RATE),
     ),
+    "low-rank-gated": Case("_LowRankGated", GATED_FACTORS, gated, plain_gated),
     "logps": Case("_TokenLogps", OUTPUT_LAYER, lambda given: logps(given, chunk=4), plain_logps),
     "logps-bias": Case(
         "_TokenLogps",

@@ -9,10 +9,12 @@ import pytest
 import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from luthier.core.component import build
 from luthier.functional.dropout import keep_mask
 from luthier.functional.low_rank import low_rank_linear
+from luthier.functional.low_rank_gated import low_rank_gated
 from luthier.models.fused import fuse_lora
 
 SCALE = 1.7
@@ -68,11 +70,13 @@ def adapted(model: nn.Module, **parameters: object) -> nn.Module:
 
 
 def plain(model: nn.Module) -> nn.Module:
-    """The same model with PEFT's own layers."""
+    """The same model with PEFT's own layers and its family's own blocks."""
     model = copy.deepcopy(model)
     for module in model.modules():
         if isinstance(module, Linear):
             module.__class__ = Linear
+        elif isinstance(module, LlamaMLP):
+            module.__class__ = LlamaMLP
     return model
 
 
@@ -94,6 +98,70 @@ def test_the_layers_are_fused_and_equal_pefts(kind: str, request: pytest.Fixture
     assert len([name for name in found if "lora_" in name]) > 8
     for name, gradient in found.items():
         assert torch.allclose(gradient, expected[name], atol=1e-6), name
+
+
+def fused_blocks(model: nn.Module) -> int:
+    return sum(isinstance(module, LlamaMLP) and type(module) is not LlamaMLP for module in model.modules())
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One for each call of a block as one operation."""
+    calls: list[None] = []
+
+    def counting(*given: object) -> Tensor:
+        calls.append(None)
+        return low_rank_gated(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("luthier.models.fused.low_rank_gated", counting)
+    return calls
+
+
+def test_a_gated_block_of_plain_lora_layers_is_one_operation(llama: nn.Module, counted: list[None]) -> None:
+    model = adapted(llama)
+    assert fused_blocks(model) == model.config.num_hidden_layers
+    gradients(model)
+    assert len(counted) == model.config.num_hidden_layers
+
+
+def with_dropout(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, Linear):
+            module.lora_dropout["default"] = nn.Dropout(0.5).train()
+            module.train()
+
+
+def other_activation(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, LlamaMLP):
+            module.act_fn = nn.GELU()
+
+
+def hooked_layer(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, LlamaMLP):
+            module.gate_proj.register_forward_hook(lambda module, given, output: output * 2)
+
+
+@pytest.mark.parametrize("change", [with_dropout, other_activation, hooked_layer])
+def test_any_other_gated_block_goes_its_own_way(
+    change: Callable[[nn.Module], None], llama: nn.Module, counted: list[None]
+) -> None:
+    model = adapted(llama)
+    change(model)
+    torch.manual_seed(1)
+    logits = gradients(model)[0]
+    assert not counted
+    if change is not with_dropout:  # whose random numbers differ from torch's own
+        assert torch.allclose(logits, gradients(plain(model))[0], atol=1e-6)
+
+
+def test_blocks_of_some_adapted_layers_go_their_own_way(llama: nn.Module, counted: list[None]) -> None:
+    model = adapted(llama, targets=["gate_proj", "up_proj"])
+    (logits, found), (wanted, expected) = gradients(model), gradients(plain(model))
+    assert not counted
+    assert torch.allclose(logits, wanted, atol=1e-6)
+    assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in expected)
 
 
 def test_over_bfloat16_it_is_no_farther_from_float64_than_peft(llama: nn.Module) -> None:

@@ -1,9 +1,10 @@
 """Modules of transformers and PEFT computed faster, under their own names and in their own files.
 
 A module's class is replaced by a subclass that differs in its forward pass alone. PEFT's LoRA layers become one
-operation; whatever that does not cover (merged or switched off, several adapters, variants such as DoRA, quantized or
-trained bases, hooks on the parts, autocast) goes PEFT's own way. Root-mean-square norms are recognized by what they
-compute: a probe holds the fused one against each class's own, since models differ (Gemma's weight is added to one).
+operation, and so does a gated block of three of them; whatever that does not cover (merged or switched off, several
+adapters, variants such as DoRA, quantized or trained bases, hooks on the parts, autocast) goes PEFT's own way.
+Root-mean-square norms are recognized by what they compute: a probe holds the fused one against each class's own, since
+models differ (Gemma's weight is added to one).
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from typing import Any
 import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
+from transformers.activations import SiLUActivation
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from ..functional.dropout import dropout
 from ..functional.low_rank import low_rank_linear
+from ..functional.low_rank_gated import LowRank, low_rank_gated
 from ..functional.norm import rms_norm
 from .linears import is_linear
 
@@ -57,11 +61,58 @@ class _FusedLora(Linear):  # type: ignore[misc]
 
 
 def fuse_lora(model: nn.Module) -> nn.Module:
-    """Has every plain LoRA layer of the model computed as one operation; returns the model."""
+    """Has every plain LoRA layer of the model, and every gated block of three, computed as one operation."""
     for module in model.modules():
         if type(module) is Linear:
             module.__class__ = _FusedLora
+        elif _runs_like(type(module), LlamaMLP):
+            module.__class__ = _gated_class(type(module))
     return model
+
+
+def _runs_like(own: type[nn.Module], known: type[nn.Module]) -> bool:
+    """Whether a class's forward pass is, instruction for instruction, the known one's, as copies of a family's are."""
+    code: Any = getattr(own.forward, "__code__", None)
+    wanted = known.forward.__code__
+    return code is not None and (code.co_code, code.co_names) == (wanted.co_code, wanted.co_names)
+
+
+_gated: dict[type[nn.Module], type[nn.Module]] = {}
+
+
+def _gated_class(own: type[nn.Module]) -> type[nn.Module]:
+    if own not in _gated:
+        _gated[own] = type(own.__name__, (_FusedGated, own), {"__module__": own.__module__})
+    return _gated[own]
+
+
+class _FusedGated(nn.Module):
+    """A gated block before its own class: one operation where its layers are plain LoRA layers without dropout."""
+
+    gate_proj: nn.Module
+    up_proj: nn.Module
+    down_proj: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers = (self.gate_proj, self.up_proj, self.down_proj)
+        parts = [part for part in (_part(layer, x) for layer in layers) if part is not None]
+        if len(parts) < 3 or not isinstance(self.act_fn, (nn.SiLU, SiLUActivation)):
+            result: Tensor = super().forward(x)
+            return result
+        return low_rank_gated(x, *parts)
+
+
+def _part(layer: nn.Module, x: Tensor) -> LowRank | None:
+    """The layer as a low-rank change of a frozen one, where that is all it computes."""
+    if not isinstance(layer, _FusedLora) or layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
+        return None
+    name = layer._fusible(x, (), {})
+    base = layer.get_base_layer()
+    if name is None or not isinstance(base, nn.Linear) or base.bias is not None:
+        return None
+    if layer.training and getattr(layer.lora_dropout[name], "p", 0.0):
+        return None
+    return LowRank(base.weight, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])
 
 
 def fuse(model: nn.Module) -> nn.Module:
