@@ -74,17 +74,19 @@ class EndOfTurns(Exception):
 
 
 def ours(settings: Mapping[str, Any], turns: Turns) -> None:
-    """The engine's fit, set up as every command does. settings: steps."""
+    """The engine's fit in the dtype that pays. settings: steps.
+
+    The allocator has the peer's settings (_turns.ALLOCATOR), not those of our commands.
+    """
     from luthier.core.example import Example, Origin
     from luthier.core.recipe import Decoding, Machine, Phase
     from luthier.data.encode import Encoding, encode_all
-    from luthier.engine.device import choose, keep_memory
+    from luthier.engine.device import choose
     from luthier.engine.fit import Fit, fit
     from luthier.evaluate.subject import ModelSubject
     from luthier.models.load import load_model
     from luthier.models.roles import Models, role_of
 
-    keep_memory()
     compute = choose(Machine(device="cpu"))
     given = {
         part: [

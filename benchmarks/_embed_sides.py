@@ -11,12 +11,11 @@ __all__ = ["ours", "peer"]
 
 
 def ours(settings: Mapping[str, Any], turns: Turns) -> None:
-    """As every command of ours sets up: the allocator keeps memory, and the dtype is the one that pays."""
+    """In the dtype that pays. The allocator has the peer's settings (_turns.ALLOCATOR), not those of our commands."""
     from luthier.core.recipe import Machine
-    from luthier.engine.device import choose, keep_memory
+    from luthier.engine.device import choose
     from luthier.models.embed import load_embedder
 
-    keep_memory()
     compute = choose(Machine(device="cpu"))
     embedder = load_embedder(settings["model"], dtype=compute.dtype, device=compute.device)
     embedder.embed(["to warm up"])

@@ -38,7 +38,7 @@ WRITTEN = ("*.writing", "*.before")
 """What lies among the checkpoints while one is being written."""
 WITH_TIMES = ("events.jsonl", "manifest.json", "checkpoint.json", "report.html", "README.md")
 """Files that hold a time of day or a duration, and so cannot repeat as bytes."""
-TIMES = ("created", "digests", "energy", "outputs", "parts", "peak_memory_gb", "seconds", "tokens_per_s")
+TIMES = ("created", "digests", "energy", "outputs", "parts", "peak_memory_gb", "seconds", "tokens_per_s", "waiting")
 """The keys of JSON files that hold such, or digests of what holds them."""
 
 Event = dict[str, Any]

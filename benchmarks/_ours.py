@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks._workload import RANK, WARM, Clock, Example, examples, worker
+from benchmarks._workload import RANK, WARM, Clock, Example, rows_in_order, worker
 
 
 def steps_of(rows: Sequence[Example], budget: int) -> list[list[int]]:
@@ -40,7 +40,7 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     adaptation = {"lora": {"rank": RANK}} if settings["kind"] == "lora" else "full"
     phase = Phase(objective="causal_lm", adaptation=adaptation, per_step={"tokens": settings["batch"]})
     model = phase.adaptation.apply(loaded.model)
-    rows = examples(settings["rows"])
+    rows = rows_in_order(settings["rows"])
     encoded = []
     for number, row in enumerate(rows):
         learned = np.arange(len(row.ids)) >= len(row.ids) - row.learned

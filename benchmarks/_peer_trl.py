@@ -6,18 +6,19 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks._workload import RANK, Clock, examples, worker
+from benchmarks._workload import RANK, Clock, rows_in_order, worker
 
 
 def run(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """settings: model (a folder), kind, rows, batch (rows a step), alike (bf16 weights, no recomputation) or not."""
-    import torch
+    """settings: model (a folder), kind, rows, batch (rows a step), alike (bf16 weights, no recomputation) or not, and
+    autocast: whether the trainer's bf16 autocast stays on, as by default.
+    """
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    rows, batch = examples(settings["rows"]), settings["batch"]
+    rows, batch = rows_in_order(settings["rows"]), settings["batch"]
     data = Dataset.from_list(
         [
             {
@@ -41,6 +42,8 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     given: dict[str, Any] = {"per_device_train_batch_size": batch}
     if settings["alike"]:
         given |= {"model_init_kwargs": {"dtype": "bfloat16"}, "gradient_checkpointing": False}
+    if not settings["autocast"]:
+        given |= {"bf16": False}
     config = SFTConfig(
         output_dir=tempfile.mkdtemp(),
         num_train_epochs=1,
@@ -63,8 +66,8 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     assert first["input_ids"].shape[1] == max(len(row.ids) for row in rows[:batch])
     assert int((first["labels"] != -100).sum()) == sum(row.learned for row in rows[:batch])
     trainer.train()
-    dtype = "autocast" if next(iter(held.values())).dtype == torch.float32 else "bfloat16"
-    return clock.result(settings["kind"], rows, body, dtype)
+    weights = str(next(iter(held.values())).dtype).removeprefix("torch.")
+    return clock.result(settings["kind"], rows, body, f"{weights}{', autocast' if trainer.args.bf16 else ''}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Training of a 135M Llama shape: useful tokens a second and peak memory, ours beside TRL's trainer.
 
 Both sides train over the same rows in the same order, each in a process of its own, ours and the peer's in turn. Useful
-tokens are those that are not padding; the first steps, which touch their memory for the first time, are not timed.
+tokens are those that are not padding; the first steps, which hold the longest rows and touch their memory for the first
+time, are not timed.
 
 Two comparisons: "as a user gets it", with what each side chooses by itself, and "like for like", with bf16 weights, the
-same allocator thresholds, the same threads, no recomputation, and for each side the batch that was fastest of a few.
+same allocator thresholds, the same threads and no recomputation. There the peer is called in its fastest way, which the
+rows name: with its bf16 autocast or without, and with the batch found by doubling and halving as far as memory allows;
+ours keeps its default of tokens a step.
 (In full training our side then still holds float32 masters and moments, the peer's both in bf16.) The ceiling is the
 best square bf16 product in the same run; its share counts 4 operations (6 in full training) a body parameter and token,
 and as many an entry of the output layer and learned token.
@@ -20,24 +23,39 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks._workload import WARM, ceiling, write_model
+import psutil
+
+from benchmarks._search import best_size
+from benchmarks._turns import ALLOCATOR
+from benchmarks._workload import SETTLED, WARM, ceiling, write_model
 from benchmarks.record import Measured, finish
 
-__all__ = ["Floors", "main_of", "rows_of"]
+__all__ = ["Floors", "Way", "best_way", "main_of", "rows_of"]
 
 ROOT = Path(__file__).parent.parent
 SIDES = {"ours": "benchmarks._ours", "other": "benchmarks._peer_trl"}
-USUAL = {"ours": 4096, "other": 8}
-"""Each side's own default: our tokens a step, the peer's rows."""
-TRIED = {"ours": (1024, 2048, 4096), "other": (4, 8, 16)}
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_TOP_PAD_": str(2**26)}
-"""Thresholds that keep the C library from giving large tensors back to the system and touching them anew."""
+ROWS = SETTLED + 56
+"""Of a timed run: beside the settled ones two of our steps by default, seven of the peer's."""
+TRIAL = SETTLED + 24
+"""Of a run of the search."""
 
 Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a side is called: its batch (our tokens a step, the peer's rows), and whether the peer's autocast is on."""
+
+    batch: int
+    autocast: bool = True
+
+
+USUAL = {"ours": Way(4096), "other": Way(8)}
+"""Each side's own defaults."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +70,11 @@ class Floors:
     memory: float
 
 
-def measure(side: str, model: Path, *, kind: str, rows: int, batch: int, alike: bool) -> Result:
+def measure(side: str, model: Path, *, kind: str, rows: int, way: Way, alike: bool) -> Result:
     """One side's run in a process of its own. Errors: SystemExit with the end of its output when it fails."""
     with tempfile.TemporaryDirectory() as folder:
         into = Path(folder) / "result.json"
-        settings = {"model": str(model), "kind": kind, "rows": rows, "batch": batch, "alike": alike, "into": str(into)}
+        settings = {"model": str(model), "kind": kind, "rows": rows, "alike": alike, "into": str(into), **asdict(way)}
         threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
         environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -68,33 +86,46 @@ def measure(side: str, model: Path, *, kind: str, rows: int, batch: int, alike: 
             raise SystemExit(f"{SIDES[side]} failed with status {done.returncode}:\n{done.stderr[-3000:]}")
         result: Result = json.loads(into.read_text(encoding="utf-8"))
     print(
-        f"  {side:5} batch {batch:4}: {result['tokens_per_s']:7.1f} tokens/s, {result['peak_gb']:.2f} GB, "
+        f"  {side:5} batch {way.batch:4}: {result['tokens_per_s']:7.1f} tokens/s, {result['peak_gb']:.2f} GB, "
         f"first loss {result['first_loss']:.3f}, {result['steps']} steps, {result['dtype']}",
         flush=True,
     )
     return result
 
 
-def fastest(side: str, model: Path, kind: str, rows: int) -> int:
-    """The batch of TRIED at which the side is fastest, like for like."""
-    rates = {
-        batch: measure(side, model, kind=kind, rows=rows, batch=batch, alike=True)["tokens_per_s"]
-        for batch in TRIED[side]
-    }
-    return max(rates, key=lambda batch: rates[batch])
+def best_way(model: Path, kind: str) -> Way:
+    """The peer's fastest way, like for like: first its autocast, then its batch, doubled while memory may hold it.
+
+    By processor time: a way must not lose because something else ran on the machine while it was tried.
+    """
+    tried: dict[Way, Result] = {}
+
+    def seconds(way: Way) -> float:
+        if way not in tried:
+            rows = max(TRIAL, 3 * way.batch)
+            tried[way] = measure("other", model, kind=kind, rows=rows, way=way, alike=True)
+        return 1 / float(tried[way]["tokens_per_cpu_s"])
+
+    start = USUAL["other"].batch
+    autocast = min((True, False), key=lambda on: seconds(Way(start, on)))
+
+    def allowed(batch: int) -> bool:
+        half = tried.get(Way(batch // 2, autocast))
+        return half is None or 2e9 * half["peak_gb"] < psutil.virtual_memory().available
+
+    return Way(best_size(start, lambda batch: seconds(Way(batch, autocast)), allowed), autocast)
 
 
 def compare(
-    model: Path, *, kind: str, rows: int, pairs: int, batches: Mapping[str, int], alike: bool
+    model: Path, *, kind: str, rows: int, pairs: int, ways: Mapping[str, Way], alike: bool
 ) -> list[dict[str, Result]]:
     """Pairs of runs, ours and the peer's in turn; who goes first changes with each pair."""
     found = []
+    rows = max(rows, 3 * ways["other"].batch)  # two steps to settle, and one to time
     for pair in range(pairs):
         order = tuple(SIDES) if pair % 2 == 0 else tuple(reversed(SIDES))
-        found.append(
-            {side: measure(side, model, kind=kind, rows=rows, batch=batches[side], alike=alike) for side in order}
-        )
-        if batches["other"] == WARM:
+        found.append({side: measure(side, model, kind=kind, rows=rows, way=ways[side], alike=alike) for side in order})
+        if ways["other"].batch == WARM:
             refuse_unlike(found[-1])
     return found
 
@@ -158,26 +189,28 @@ def _spread(values: Sequence[float]) -> tuple[float, float, float]:
 def main_of(kind: str, floors: Floors, arguments: Sequence[str] | None = None) -> int:
     """The benchmark of a kind of training, "lora" or "full"; --quick holds no floors."""
     parser = argparse.ArgumentParser(description=f"{kind} training beside TRL: tokens a second and peak memory.")
-    parser.add_argument("--quick", action="store_true", help="one pair on 64 rows, no search for the best batch")
+    parser.add_argument("--quick", action="store_true", help="one pair on fewer rows, no search for the peer's way")
     parser.add_argument("--json", type=Path, default=None)
     given = parser.parse_args(arguments)
-    rows, pairs = (64, 1) if given.quick else (120, 3)
+    rows, pairs = (TRIAL, 1) if given.quick else (ROWS, 3)
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder)
         write_model(model)
         best = ceiling()
         print("as a user gets it", flush=True)
-        usual = compare(model, kind=kind, rows=rows, pairs=pairs, batches=USUAL, alike=False)
+        usual = compare(model, kind=kind, rows=rows, pairs=pairs, ways=USUAL, alike=False)
         print("like for like", flush=True)
-        batches = USUAL if given.quick else {side: fastest(side, model, kind, 64) for side in SIDES}
-        alike = compare(model, kind=kind, rows=rows, pairs=pairs, batches=batches, alike=True)
+        ways = USUAL if given.quick else {**USUAL, "other": best_way(model, kind)}
+        alike = compare(model, kind=kind, rows=rows, pairs=pairs, ways=ways, alike=True)
         best = max(best, ceiling())
+    autocast = "with" if ways["other"].autocast else "without"
+    name = f"like for like (other: batches of {ways['other'].batch}, {autocast} autocast)"
     if given.quick:
-        return finish([*rows_of("as a user gets it", usual, best), *rows_of("like for like", alike, best)], given.json)
+        return finish([*rows_of("as a user gets it", usual, best), *rows_of(name, alike, best)], given.json)
     return finish(
         [
             *rows_of("as a user gets it", usual, best, faster=floors.usual),
-            *rows_of("like for like", alike, best, faster=floors.alike, smaller=floors.memory, share=floors.share),
+            *rows_of(name, alike, best, faster=floors.alike, smaller=floors.memory, share=floors.share),
         ],
         given.json,
     )

@@ -1,8 +1,9 @@
 """Sides of a benchmark, each in a process of its own, that work in turn: while one does, the others wait.
 
 So short turns can be compared on a machine that others use too. Rates are by processor time, and by wall time as well
-where no turn was kept waiting. A side is a function work(settings, turns) that takes
-requests from `turns` and answers each; it stands in a module, since its process is started afresh.
+where no turn was kept waiting. All sides have the same threads and the same settings of the allocator. A side is a
+function work(settings, turns) that takes requests from `turns` and answers each; it stands in a module, since its
+process is started afresh.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from typing import Any
 
 from benchmarks.record import Measured
 
-__all__ = ["Clock", "Side", "Turns", "compared", "outside_data", "quiet", "sides", "use_threads"]
+__all__ = ["ALLOCATOR", "Clock", "Side", "Turns", "compared", "even_settings", "outside_data", "quiet", "sides"]
 
 Work = Callable[[Mapping[str, Any], "Turns"], None]
 QUIET = 0.7
 """The share of its threads' time that a turn must have had for its wall time to count."""
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_TOP_PAD_": str(2**26)}
+"""Thresholds that keep the C library from giving large tensors back to the system and touching them anew."""
 
 
 class Clock:
@@ -103,12 +106,19 @@ def sides(works: Mapping[str, tuple[Work, Mapping[str, Any]]]) -> Iterator[dict[
             side.close()
 
 
-def use_threads(count: int | None) -> int:
-    """Has processes started from now on compute with so many threads (None: one a core); returns the number."""
+def even_settings(count: int | None) -> int:
+    """Has processes started from now on compute with so many threads (None: one a core); returns the number.
+
+    They also get the allocator's thresholds of ALLOCATOR, in the environment: no side has to set them by itself.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     chosen = count or cores
     os.environ.update(
-        OMP_NUM_THREADS=str(chosen), MKL_NUM_THREADS=str(chosen), TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1"
+        ALLOCATOR,
+        OMP_NUM_THREADS=str(chosen),
+        MKL_NUM_THREADS=str(chosen),
+        TOKENIZERS_PARALLELISM="false",
+        HF_HUB_OFFLINE="1",
     )
     return chosen
 

@@ -24,6 +24,7 @@ __all__ = [
     "Example",
     "ceiling",
     "examples",
+    "rows_in_order",
     "work",
     "worker",
     "write_model",
@@ -33,8 +34,10 @@ VOCABULARY, HIDDEN, LAYERS = 49_152, 576, 30
 RANK = 16
 WARM = 8
 """Rows of the first step, where both sides hold the same ones."""
-SETTLED = 32
-"""Rows after which a side's clock begins, at the end of a step: memory for whole steps has been touched by then."""
+SETTLED = 2 * WARM
+"""Rows after which a side's clock begins, at the end of its second step or a later one."""
+EVEN = 16
+"""Timed rows that have the mean length among themselves, so that sides whose clocks begin apart time the same work."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,21 @@ def examples(count: int, seed: int = 7) -> list[Example]:
     scale = 135 * count / sum(lengths)
     lengths = [max(16, round(length * scale)) for length in lengths]
     return [Example(tuple(draw.randrange(10, VOCABULARY) for _ in range(n)), round(0.6 * n)) for n in lengths]
+
+
+def rows_in_order(count: int) -> list[Example]:
+    """What both sides train over: SETTLED rows as long as the longest of all, then rows as of `examples`.
+
+    So every batch of the first steps, padded or packed, is as wide as any that follows: memory that grows with the
+    width has been touched when the clock begins, of a side that pads as of one that packs.
+    """
+    timed: list[Example] = []
+    while len(timed) < count - SETTLED:
+        timed += examples(min(EVEN, count - SETTLED - len(timed)), seed=7 + len(timed))
+    longest = max(len(row.ids) for row in timed)
+    draw = random.Random(5)
+    settled = [tuple(draw.randrange(10, VOCABULARY) for _ in range(longest)) for _ in range(SETTLED)]
+    return [*(Example(ids, round(0.6 * longest)) for ids in settled), *timed]
 
 
 def write_model(folder: Path) -> None:
@@ -111,16 +129,21 @@ def ceiling(sizes: tuple[int, ...] = (1024, 2048, 4096), repeats: int = 3) -> fl
 
 
 class Clock:
-    """Marks the end of each step, and begins to count after SETTLED rows."""
+    """Marks the end of each step, and begins to count after SETTLED rows and two steps.
+
+    Two: what the optimizer keeps is made at the end of the first, and takes memory that the step had.
+    """
 
     def __init__(self) -> None:
         self.marks: list[float] = []
+        self.processor: list[float] = []
         self.rows: list[int] = []
         self.losses: list[float] = []
 
     def step(self, rows: int, loss: float | None = None) -> None:
         """rows: how many the step learned from."""
         self.marks.append(time.perf_counter())
+        self.processor.append(time.process_time())
         self.rows.append(rows)
         if loss is not None:
             self.losses.append(loss)
@@ -128,14 +151,15 @@ class Clock:
     def result(self, kind: str, rows: list[Example], body: int, dtype: str) -> dict[str, Any]:
         """Rate and memory over `rows`, taken in order. Errors: ValueError where no step ends after the settled ones."""
         done = list(accumulate(self.rows))
-        began = next((at for at, count in enumerate(done) if count >= SETTLED), len(done))
+        began = next((at for at, count in enumerate(done) if count >= SETTLED and at), len(done))
         if began + 1 >= len(done):
-            raise ValueError(f"{len(done)} steps over {len(rows)} rows: none is left after the first {SETTLED}")
+            raise ValueError(f"{len(done)} steps over {len(rows)} rows: none is left after the first {SETTLED} rows")
         timed = rows[done[began] : done[-1]]
         seconds = self.marks[-1] - self.marks[began]
         tokens, learned = sum(len(row.ids) for row in timed), sum(row.learned for row in timed)
         return {
             "tokens_per_s": tokens / seconds,
+            "tokens_per_cpu_s": tokens / (self.processor[-1] - self.processor[began]),
             "peak_gb": peak_resident() / 1e9,
             "operations_per_s": work(kind, body, tokens, learned) / seconds,
             "first_loss": self.losses[0],

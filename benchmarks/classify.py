@@ -5,10 +5,11 @@
 Both train all of embedded:minilm with a fresh head on Banking77's 10,003 training messages (77 classes), with the
 values of the recipe `intents`: 128 rows a step, the same learning rates, decay and schedule, at most 128 tokens. The
 peer pads each batch to its longest row; it is measured with and without bf16 and grouping by length, and compared at
-its best. Each side trains in a process of its own, a few steps in turn; useful tokens are those that are not padding,
-and rates are by processor time, and by wall time too where the machine was quiet.
-Without grouping, both see the same rows in every step. With --accuracy both train for six epochs to the end and name
-the classes of the 3,080 test messages; the interval is that of the paired difference, at 95 %.
+its best. Each side trains in a process of its own, a few steps in turn, with the same number of threads and the same
+settings of the allocator; useful tokens are those that are not padding, and rates are by processor time, and by wall
+time too where the machine was quiet. Without grouping, both see the same rows in every step. With --accuracy both train
+for six epochs to the end and name the classes of the 3,080 test messages; the interval is that of the paired
+difference, at 95 %.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._classify_sides import BATCH, messages, ours, peer
-from benchmarks._turns import compared, sides, use_threads
+from benchmarks._turns import compared, even_settings, sides
 from benchmarks.record import Measured, finish
 
 __all__ = ["accuracy", "main"]
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--accuracy", action="store_true", help="train both to the end as well, which takes long")
     parser.add_argument("--json", type=Path, default=None)
     given = parser.parse_args(arguments)
-    threads = use_threads(given.threads)
+    threads = even_settings(given.threads)
     way = "bf16" if given.quick else best_way(5)
     print(f"the peer at its best: {way}", flush=True)
     turns, steps = (2, 2) if given.quick else (12, 5)

@@ -4,11 +4,11 @@
 
 Both embed the same texts with embedded:minilm: Banking77's 13,083 customer messages (16 tokens on average) and 2,000
 passages of FairytaleQA (200 tokens, cut at 256). Ours takes the dtype that pays on the machine; the peer runs in
-float32, its default, and in bfloat16, each at the batch size that was fastest of a few. Texts are shuffled and dealt
-into parts; each part is embedded by every side in turn, each in a process of its own, with the same number of threads.
-Useful tokens are those that are not padding; rates are by processor time, and by wall time too where the machine was
-quiet. The cosine is that of each text's vector with the peer's in float32, the
-least of all.
+float32, its default, and in bfloat16, each at its fastest batch size: sizes are doubled or halved, on the first part,
+until both neighbors of the best have been tried. Texts are shuffled and dealt into parts; each part is embedded by
+every side in turn, each in a process of its own, with the same number of threads and the same settings of the
+allocator. Useful tokens are those that are not padding; rates are by processor time, and by wall time too where the
+machine was quiet. The cosine is that of each text's vector with the peer's in float32, the least of all.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks._embed_sides import ours, peer
-from benchmarks._turns import Side, compared, outside_data, sides, use_threads
+from benchmarks._search import best_size
+from benchmarks._turns import Side, compared, even_settings, outside_data, sides
 from benchmarks.record import Measured, finish
 
 __all__ = ["main", "rows_of"]
@@ -33,10 +34,8 @@ __all__ = ["main", "rows_of"]
 MODEL = "embedded:minilm"
 FLOORS = {"float32": 3.5, "bfloat16": 1.25}
 LEAST_COSINE = 0.999
-BATCHES = (16, 32, 64, 128)
-"""Sizes of the peer's batches that are tried; 32 is its default."""
-TRIED = 0.04
-"""The share of the texts that each size is tried on."""
+BATCH = 32
+"""Texts of the peer's batches by default."""
 
 Rounds = list[dict[str, dict[str, Any]]]
 
@@ -57,9 +56,13 @@ def fairytales() -> list[str]:
 
 
 def fastest(side: Side, texts: Sequence[str]) -> int:
-    """The batch size at which a peer needs the least processor time."""
-    needed = {batch: side.turn({"texts": texts, "batch": batch})["cpu"] for batch in BATCHES}
-    return min(needed, key=lambda batch: needed[batch])
+    """The batch size at which a peer needs the least processor time; a size beyond all texts would change nothing."""
+
+    def seconds(batch: int) -> float:
+        return float(side.turn({"texts": texts, "batch": batch})["cpu"])
+
+    seconds(BATCH)  # touches its memory for the first time
+    return best_size(BATCH, seconds, lambda batch: batch < 2 * len(texts))
 
 
 def measure(started: Mapping[str, Side], texts: Sequence[str], parts: int, batches: Mapping[str, int]) -> Rounds:
@@ -101,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=None, help="of each side; default: one a core")
     parser.add_argument("--json", type=Path, default=None)
     given = parser.parse_args(arguments)
-    threads = use_threads(given.threads)
+    threads = even_settings(given.threads)
     from luthier.models.embedded import embedded_folder
 
     folder = str(embedded_folder(MODEL))
@@ -112,11 +115,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, texts, few in (("Banking77", banking(), 400), ("FairytaleQA", fairytales(), 40)):
             random.Random(1).shuffle(texts)
             texts = texts[:few] if given.quick else texts
-            tried = texts[: round(len(texts) * TRIED)]
-            batches = {dtype: 32 if given.quick else fastest(started[dtype], tried) for dtype in FLOORS}
+            parts = 2 if given.quick else 10
+            batches = {dtype: BATCH if given.quick else fastest(started[dtype], texts[::parts]) for dtype in FLOORS}
             title = f"{name}, {len(texts):,} texts, {threads} thread{'s' if threads > 1 else ''}"
             print(f"{title}; the peer's batches: {batches}", flush=True)
-            rounds = measure(started, texts, 2 if given.quick else 10, batches)
+            rounds = measure(started, texts, parts, batches)
             rows += rows_of(title, rounds, batches, threads)
     return finish(rows, given.json)
 

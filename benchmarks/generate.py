@@ -4,9 +4,10 @@
 
 Two models in bf16: embedded:nano, and a 135M Llama shape with random weights. Both sides continue the same prompts
 greedily by the same number of tokens (nothing stops a text), in one process and on the same threads, in turn. The peer
-is given sorted prompts, padded on the left, in batches of the size and with the attention implementation that were
-fastest of a few on the same prompts. Value: the peer's time over ours in each pair. The threads are torch's own number
-(OMP_NUM_THREADS where it is set), and the row names it.
+is given sorted prompts, padded on the left, in batches of its fastest size on the same prompts, all of them at once
+included, and with the faster attention implementation. Value: the peer's time over ours in each pair. Both share the
+process, and so the allocator as it is and torch's own number of threads (OMP_NUM_THREADS where it is set), which the
+row names.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks._search import best_size
 from benchmarks._workload import examples, write_model
 from benchmarks.record import Measured, finish
 
@@ -41,7 +43,8 @@ class Way:
     attention: str
 
 
-WAYS = (Way(8, "sdpa"), Way(16, "sdpa"), Way(32, "sdpa"), Way(32, "eager"))
+USUAL = Way(16, "sdpa")
+"""Where the search begins, and what --quick takes."""
 
 
 def load(folder: Path) -> Any:
@@ -92,16 +95,21 @@ def timed(run: Callable[[], Texts]) -> tuple[float, Texts]:
 
 
 def fastest(model: Any, prompts: Texts, tokens: int) -> Way:
-    """The peer's best way of WAYS, found on the very work that is timed.
+    """The peer's best way, found on the very work that is timed: its batch by doubling and halving, then the attention.
 
     By processor time: a way must not lose because something else ran on the machine while it was tried.
     """
-    seconds = {}
-    for way in WAYS:
+    seconds: dict[Way, float] = {}
+
+    def spent(way: Way) -> float:
         began = time.process_time()
         peer(model, prompts, tokens, way)
         seconds[way] = time.process_time() - began
         print(f"  other, batch {way.batch:2} {way.attention:5}: {seconds[way]:6.2f} s of processors", flush=True)
+        return seconds[way]
+
+    batch = best_size(USUAL.batch, lambda size: spent(Way(size, USUAL.attention)), lambda size: size < 2 * len(prompts))
+    spent(Way(batch, "eager"))
     return min(seconds, key=lambda way: seconds[way])
 
 
@@ -128,8 +136,8 @@ def compare(name: str, folder: Path, *, count: int, tokens: int, pairs: int, sea
     prompts = make_prompts(count, mine.config.vocab_size)
     print(f"{name}: {count} prompts, {sum(map(len, prompts))} tokens, {tokens} new ones each", flush=True)
     ours(mine, prompts[:2], 2)
-    peer(theirs, prompts[:2], 2, WAYS[0])
-    way = fastest(theirs, prompts, tokens) if search else WAYS[1]
+    peer(theirs, prompts[:2], 2, USUAL)
+    way = fastest(theirs, prompts, tokens) if search else USUAL
     seconds: list[tuple[float, float]] = []
     for pair in range(pairs):
         runs = (lambda: ours(mine, prompts, tokens), lambda: peer(theirs, prompts, tokens, way))

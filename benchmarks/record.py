@@ -4,7 +4,8 @@
 
 A benchmark or an experiment ends in rows {name, ours, other, value, low, high, floor, holds}; its JSON file is a list
 of them, each with where and when it was measured. This command writes them as one section a file, named after the file,
-between two marks in the page; the rest of the page, and what other files wrote, stays as it is.
+between two marks in the page, with the drawing images/NAME.svg beside the page where there is one; the rest of the
+page, and what other files wrote, stays as it is.
 """
 
 from __future__ import annotations
@@ -125,8 +126,11 @@ def finish(rows: Sequence[Measured], file: Path | None) -> int:
     return 1 if short else 0
 
 
-def section(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """One file's section of the page, marks included. Errors: ValueError for a file without rows."""
+def section(name: str, rows: Sequence[Mapping[str, Any]], drawing: str | None = None) -> str:
+    """One file's section of the page, marks included; drawing: its place, seen from the page.
+
+    Errors: ValueError for a file without rows.
+    """
     if not rows:
         raise ValueError(f"{name} holds no rows")
     text = [f"<!-- begin {name} -->", f"## {name}", ""]
@@ -138,6 +142,8 @@ def section(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
             f"{where['date']} · {where['machine']} · Python {where['python']}, {versions}",
         ]
         text += ["", table([row for row in rows if row["measured"] == where]), ""]
+    if drawing is not None:
+        text += [f"![{name}: the rows above, drawn]({drawing})", ""]
     return "\n".join([*text, f"<!-- end {name} -->"])
 
 
@@ -149,9 +155,9 @@ def _places(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return found
 
 
-def update(page: str, name: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """The page with this file's section replaced where it stands, or added at the end."""
-    new = section(name, rows)
+def update(page: str, name: str, rows: Sequence[Mapping[str, Any]], drawing: str | None = None) -> str:
+    """The page with this file's section replaced where it stands, or added at the end; drawing as in `section`."""
+    new = section(name, rows, drawing)
     marks = re.compile(rf"<!-- begin {re.escape(name)} -->.*?<!-- end {re.escape(name)} -->", re.DOTALL)
     if marks.search(page):
         return marks.sub(lambda _: new, page)
@@ -166,7 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     title = given.into.stem.replace("_", " ").capitalize()
     page = given.into.read_text(encoding="utf-8") if given.into.is_file() else f"# {title}\n"
     for file in given.files:
-        page = update(page, file.stem, json.loads(file.read_text(encoding="utf-8")))
+        drawing = f"images/{file.stem}.svg"
+        found = drawing if (given.into.parent / drawing).is_file() else None
+        page = update(page, file.stem, json.loads(file.read_text(encoding="utf-8")), found)
     given.into.parent.mkdir(parents=True, exist_ok=True)
     given.into.write_text(page, encoding="utf-8")
     return 0

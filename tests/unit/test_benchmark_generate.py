@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from tiny import make_llama
 from transformers import GenerationConfig
 
-from benchmarks.generate import LONGEST, Way, make_prompts, ours, peer, refuse_unlike
+from benchmarks import generate
+from benchmarks.generate import LONGEST, Way, fastest, make_prompts, ours, peer, refuse_unlike
 
 
 @pytest.mark.parametrize("way", [Way(2, "sdpa"), Way(8, "eager")])
@@ -34,3 +37,28 @@ def test_prompts_have_mixed_lengths_and_fit() -> None:
     assert min(lengths) < 60
     assert torch.tensor([token for prompt in prompts for token in prompt]).unique().numel() > 1000
     assert all(10 <= token < 4096 for prompt in prompts for token in prompt)
+
+
+@pytest.mark.parametrize(
+    ("best", "tried"),
+    [
+        (Way(64, "sdpa"), [16, 32, 64, 64]),
+        (Way(64, "eager"), [16, 32, 64, 64]),
+        (Way(16, "sdpa"), [16, 32, 8, 16]),
+    ],
+)
+def test_the_peers_batch_is_searched_up_to_all_prompts_at_once(
+    monkeypatch: pytest.MonkeyPatch, best: Way, tried: list[int]
+) -> None:
+    clock: list[float] = [0.0]
+    seen: list[Way] = []
+
+    def work(model: Any, prompts: Any, tokens: int, way: Way) -> None:
+        seen.append(way)
+        clock[0] += 10 + abs(way.batch - best.batch) + (way.attention != best.attention)
+
+    monkeypatch.setattr(generate, "peer", work)
+    monkeypatch.setattr(generate.time, "process_time", lambda: clock[0])
+    assert fastest(None, [[1]] * 64, 4) == best
+    assert [way.batch for way in seen] == tried
+    assert [way.attention for way in seen] == ["sdpa"] * 3 + ["eager"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks import _sft, _workload, record
 from benchmarks._ours import steps_of
+from benchmarks._search import best_size
 from benchmarks.record import Measured
 
 
@@ -33,6 +35,72 @@ def test_our_steps_hold_every_row_once_in_order_and_within_the_budget() -> None:
     assert len(steps) > 3
 
 
+@pytest.mark.parametrize("count", [40, 48, 72, 96])
+def test_the_longest_rows_come_before_the_clock_begins(count: int) -> None:
+    rows = _workload.rows_in_order(count)
+    lengths = [len(row.ids) for row in rows]
+    assert len(rows) == count
+    assert set(lengths[: _workload.SETTLED]) == {max(lengths)}
+    for begin in (_workload.SETTLED, 2 * _workload.SETTLED):  # where clocks begin, and their rows' mean is the same
+        timed = rows[begin:]
+        tokens = sum(len(row.ids) for row in timed)
+        assert tokens / len(timed) == pytest.approx(135, abs=0.5)
+        assert sum(row.learned for row in timed) / tokens == pytest.approx(0.6, abs=0.005)
+
+
+@pytest.mark.parametrize("batch", [4, 8, 16, 32])
+def test_no_timed_batch_is_wider_than_one_before_the_clock(batch: int) -> None:
+    lengths = [len(row.ids) for row in _workload.rows_in_order(max(_sft.ROWS, 3 * batch))]
+    widths = [max(lengths[low : low + batch]) for low in range(0, len(lengths), batch)]
+    assert widths[0] == max(widths)
+    ours = [sum(lengths[row] for row in step) for step in steps_of(_workload.rows_in_order(_sft.ROWS), 4096)]
+    assert len(ours) == 4  # two settle, two are timed
+    assert ours[1] > 0.9 * max(ours)
+
+
+@pytest.mark.parametrize(("best", "tried"), [(8, [8, 16, 4]), (64, [8, 16, 32, 64, 128]), (1, [8, 16, 4, 2, 1])])
+def test_the_best_size_is_never_at_the_edge_of_what_was_tried(best: int, tried: list[int]) -> None:
+    seen: list[int] = []
+
+    def seconds(size: int) -> float:
+        seen.append(size)
+        return abs(size - best)
+
+    assert best_size(8, seconds, lambda size: True) == best
+    assert seen == tried
+    assert best_size(8, seconds, lambda size: size <= 16) == min(best, 16)
+
+
+def trial(rate: float, memory: float) -> dict[str, float]:
+    return {"tokens_per_cpu_s": rate, "peak_gb": memory}
+
+
+@pytest.mark.parametrize(
+    ("free", "found"),
+    [
+        (100.0, _sft.Way(32, autocast=False)),
+        (20.0, _sft.Way(16, autocast=False)),  # the double of 16 would take 24 GB
+        (10.0, _sft.Way(8, autocast=False)),
+    ],
+)
+def test_the_peer_gets_its_fastest_way_that_memory_holds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: float, found: _sft.Way
+) -> None:
+    tried: list[tuple[_sft.Way, int]] = []
+
+    def measure(side: str, model: Path, *, kind: str, rows: int, way: _sft.Way, alike: bool) -> dict[str, float]:
+        assert (side, alike) == ("other", True)
+        tried.append((way, rows))
+        return trial({4: 90, 8: 100, 16: 120, 32: 130, 64: 110}[way.batch] - 50 * way.autocast, way.batch * 0.75)
+
+    monkeypatch.setattr(_sft, "measure", measure)
+    monkeypatch.setattr(_sft.psutil, "virtual_memory", lambda: SimpleNamespace(available=free * 1e9))
+    assert _sft.best_way(tmp_path, "lora") == found
+    assert len({way for way, _ in tried}) == len(tried)
+    assert [way for way, _ in tried][:2] == [_sft.Way(8), _sft.Way(8, autocast=False)]
+    assert all(rows >= _workload.SETTLED + way.batch for way, rows in tried)
+
+
 def test_operations_worked_out_by_hand() -> None:
     # 4 * 10 * 3 for the body, 4 * 49152 * 576 * 2 for two learned tokens.
     assert _workload.work("lora", 10, 3, 2) == 120 + 226_492_416
@@ -40,25 +108,27 @@ def test_operations_worked_out_by_hand() -> None:
 
 
 def test_the_clock_begins_once_memory_has_been_touched(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([100.0, 102.0, 106.0, 108.0])
+    times, processor = iter([100.0, 102.0, 106.0, 108.0]), iter([10.0, 13.0, 20.0, 22.0])
     monkeypatch.setattr(_workload.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(_workload.time, "process_time", lambda: next(processor))
     clock = _workload.Clock()
-    for rows, loss in ((8, 3.0), (24, 2.0), (1, 1.0), (1, 0.5)):
+    for rows, loss in ((8, 3.0), (8, 2.0), (1, 1.0), (1, 0.5)):
         clock.step(rows, loss)
-    rows = [_workload.Example((1,) * 500, 400)] * 32
+    rows = [_workload.Example((1,) * 500, 400)] * 16
     rows += [_workload.Example((1,) * 30, 10), _workload.Example((1,) * 60, 20)]
     found = clock.result("lora", rows, 10, "float32")
     assert found["tokens_per_s"] == 90 / 6
+    assert found["tokens_per_cpu_s"] == 90 / 9
     assert found["operations_per_s"] == _workload.work("lora", 10, 90, 30) / 6
     assert found["first_loss"] == 3.0
 
 
-@pytest.mark.parametrize("steps", [[], [8], [8, 24], [40]])
-def test_no_step_after_the_settled_rows_is_no_measurement(steps: list[int]) -> None:
+@pytest.mark.parametrize("steps", [[], [8], [8, 8], [40], [32, 32]])
+def test_no_step_after_the_settled_rows_and_two_steps_is_no_measurement(steps: list[int]) -> None:
     clock = _workload.Clock()
     for rows in steps:
         clock.step(rows, 1.0)
-    with pytest.raises(ValueError, match="none is left after the first 32"):
+    with pytest.raises(ValueError, match="none is left after the first 16 rows"):
         clock.result("lora", [], 1, "float32")
 
 
@@ -116,6 +186,18 @@ def test_the_page_is_updated_in_place(tmp_path: Path) -> None:
     assert after.index("## one") < after.index("## two")
 
 
+def test_a_drawing_that_lies_beside_the_page_is_linked(tmp_path: Path) -> None:
+    page, file = tmp_path / "docs" / "benchmarks.md", tmp_path / "cost.json"
+    record.finish([Measured("a step", 1.0, 1.0, 1.0)], file)
+    record.main([str(file), "--into", str(page)])
+    assert "images" not in page.read_text()
+    (page.parent / "images").mkdir()
+    (page.parent / "images" / "cost.svg").write_text("<svg/>")
+    record.main([str(file), "--into", str(page)])
+    assert page.read_text().count("(images/cost.svg)") == 1
+    assert page.read_text().index("(images/cost.svg)") < page.read_text().index("<!-- end cost -->")
+
+
 def test_a_file_without_rows_is_refused() -> None:
     with pytest.raises(ValueError, match="no rows"):
         record.section("empty", [])
@@ -130,4 +212,4 @@ def test_sides_that_do_different_work_are_refused() -> None:
 def test_a_side_that_fails_shows_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(_sft.SIDES, "ours", "benchmarks._nobody")
     with pytest.raises(SystemExit, match=r"No module named benchmarks\._nobody"):
-        _sft.measure("ours", tmp_path, kind="lora", rows=8, batch=8, alike=True)
+        _sft.measure("ours", tmp_path, kind="lora", rows=8, way=_sft.Way(8), alike=True)

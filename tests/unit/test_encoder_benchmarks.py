@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import _classify_sides, _turns, classify, embed
-from benchmarks._turns import Turns, compared, sides, use_threads
+from benchmarks import _classify_sides, _embed_sides, _turns, classify, embed
+from benchmarks._turns import ALLOCATOR, Turns, compared, even_settings, sides
 
 
 def doubles(settings: Mapping[str, Any], turns: Turns) -> None:
+    kept = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
     for request in turns:
-        turns.answer({"found": request * settings["times"], "threads": os.environ.get("OMP_NUM_THREADS")})
+        found = request * settings["times"]
+        turns.answer({"found": found, "threads": os.environ.get("OMP_NUM_THREADS"), "allocator": kept})
 
 
 def breaks(settings: Mapping[str, Any], turns: Turns) -> None:
@@ -29,15 +32,15 @@ def vanishes(settings: Mapping[str, Any], turns: Turns) -> None:
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> int:
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE"):
-        monkeypatch.setenv(name, os.environ.get(name, "1"))
-    return use_threads(3)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", *ALLOCATOR):
+        monkeypatch.setenv(name, "1")
+    return even_settings(3)
 
 
-def test_sides_answer_in_processes_of_their_own_with_the_same_threads(threads: int) -> None:
+def test_sides_answer_in_processes_of_their_own_with_the_same_threads_and_allocator(threads: int) -> None:
     with sides({"a": (doubles, {"times": 2}), "b": (doubles, {"times": 3})}) as started:
         assert [started["a"].turn(5), started["b"].turn(5), started["a"].turn(7)] == [
-            {"found": found, "threads": str(threads)} for found in (10, 15, 14)
+            {"found": found, "threads": str(threads), "allocator": ALLOCATOR} for found in (10, 15, 14)
         ]
         processes = [side._process for side in started.values()]
     assert [process.exitcode for process in processes] == [0, 0]
@@ -86,6 +89,27 @@ def test_the_least_cosine_is_of_all_texts_whatever_the_vectors_lengths() -> None
     assert cosine.value == pytest.approx(24 / 25)
     assert not cosine.holds
     assert cosine.other == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("benchmark", [_classify_sides, _embed_sides])
+def test_no_side_sets_the_allocator_for_itself(benchmark: ModuleType) -> None:
+    # Like for like means that the environment of all sides says it: _turns.even_settings.
+    assert "keep_memory" not in Path(str(benchmark.__file__)).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("best", "found"), [(128, 128), (4, 4), (32, 32), (1000, 64)])
+def test_the_peers_batch_is_searched_beyond_its_default_on_all_texts_but_no_further(best: int, found: int) -> None:
+    tried = []
+
+    class Peer:
+        def turn(self, request: Mapping[str, Any]) -> dict[str, float]:
+            tried.append(request["batch"])
+            return {"cpu": abs(np.log2(request["batch"] / best))}
+
+    texts = ["text"] * (50 if best == 1000 else 500)
+    assert embed.fastest(Peer(), texts) == found  # type: ignore[arg-type]
+    assert tried[:2] == [32, 32]  # the first touch of memory is not rated
+    assert found * 2 in tried or found == 64
 
 
 def test_every_epoch_has_each_row_at_most_once_in_an_order_of_its_own() -> None:

@@ -29,8 +29,8 @@ def test_rows_hold_the_promised_shares_of_copies_and_damage(tmp_path: Path) -> N
     assert 0.13 < changed / 3000 < 0.25  # damaged rows, copies of them, and copies after a space
 
 
-def side(seconds: float, memory: int, kept: list[list[Any]]) -> dict[str, Any]:
-    figures = {"seconds": seconds, "cpu_seconds": seconds / 2, "peak_bytes": memory, "grown_bytes": memory // 2}
+def side(seconds: float, memory: int, kept: list[list[Any]], busy: float = 0.8) -> dict[str, Any]:
+    figures = {"seconds": seconds, "cpu_seconds": seconds * busy, "peak_bytes": memory, "grown_bytes": memory // 2}
     return {**figures, "rows": 1000, "kept": kept}
 
 
@@ -40,11 +40,32 @@ def test_lines_worked_out_by_hand() -> None:
         {"ours": side(4.0, 1_000_000, []), "other": side(10.0, 3_000_000, [])},
         {"ours": side(2.0, 1_000_000, []), "other": side(6.0, 3_000_000, [])},
     ]
-    clock, processor, memory, grown = prepare.rows_of(1000, pairs)
+    processor, clock, memory, grown = prepare.rows_of(1000, pairs)
     assert (clock.ours, clock.other, clock.value, clock.low, clock.high) == (500.0, 125.0, 3.0, 2.5, 4.0)
-    assert (processor.ours, processor.value, processor.holds) == (1000.0, 3.0, True)
+    assert (processor.ours, processor.value, processor.holds) == (625.0, pytest.approx(3.0), True)
     assert (memory.ours, memory.other, memory.value) == (1.0, 3.0, 3.0)
     assert (grown.ours, grown.other) == (500.0, 1500.0)
+
+
+def test_the_clock_says_nothing_where_a_run_was_kept_waiting() -> None:
+    pairs = [{"ours": side(2.0, 1, []), "other": side(8.0, 3, [], busy=0.5)}]
+    assert [row.name for row in prepare.rows_of(1000, pairs) if "rows/s" in row.name] == []
+
+
+def test_memory_is_bounded_by_what_the_file_grows() -> None:
+    def sized(ours: int, other: int, rows: int) -> dict[str, dict[str, Any]]:
+        return {
+            name: {"peak_bytes": peak, "file_bytes": 10 * rows, "rows": rows}
+            for name, peak in (("ours", ours), ("other", other))
+        }
+
+    few = [sized(5_000, 8_000, 100), sized(5_000, 8_000, 100), sized(5_000, 8_000, 100)]
+    many = [sized(12_200, 36_800, 1_000), sized(14_000, 35_000, 1_000), sized(15_800, 38_600, 1_000)]
+    row = prepare.growth_of(few, many)
+    assert (row.ours, row.other) == (1.0, 3.2)
+    assert (row.value, row.low, row.high, row.holds) == (9.0, 8.8, 9.2, True)
+    assert "from 100 to 1,000 rows" in row.name
+    assert not prepare.growth_of(few, [sized(95_100, 36_800, 1_000)] * 3).holds
 
 
 def test_sides_that_do_different_work_are_refused() -> None:
