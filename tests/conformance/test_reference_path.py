@@ -24,6 +24,7 @@ from luthier.core.contracts import Batch
 from luthier.engine.step import accumulate
 from luthier.functional import logprobs
 from luthier.models import fused
+from luthier.models.cast import cast
 from luthier.models.load import Loaded
 from luthier.models.roles import Models, role_of
 
@@ -97,7 +98,7 @@ def adapted(one: Composition, task: Task, dtype: torch.dtype) -> tuple[Loaded, n
     """
     loaded = one.load(task)
     torch.manual_seed(0)  # adapters begin in random numbers
-    model = one.adaptation.apply(loaded.model.to(dtype)).eval()
+    model = one.adaptation.apply(cast(loaded.model, dtype)).eval()
     one.adaptation.at(1.0, model)
     with torch.no_grad():
         for number, parameter in enumerate(model.parameters()):

@@ -16,6 +16,7 @@ from luthier.core.contracts import Batch, Row
 from luthier.core.errors import ModelError
 from luthier.functional.packing import pack, sequence_index
 from luthier.models.attention import packed_call, position_offset, transformer_of
+from luthier.models.cast import cast
 from luthier.models.roles import Models, Role, role_of
 
 PAD = 1
@@ -225,7 +226,7 @@ def test_a_head_that_cannot_take_packed_states_is_padded() -> None:
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_classifiers_pack_in_bfloat16(name: str) -> None:
-    model = classifier(name).to(torch.bfloat16)
+    model = cast(classifier(name), torch.bfloat16)
     assert role_of(model, PAD).packed
 
 
@@ -341,7 +342,7 @@ def test_peft_models_and_adapted_heads(target: str) -> None:
 def test_bfloat16_packs_and_stays_near_float32() -> None:
     model = decoder("llama")
     exact = role_of(copy.deepcopy(model), PAD).logps(pack(rows()))
-    role = role_of(model.to(torch.bfloat16), PAD)
+    role = role_of(cast(model, torch.bfloat16), PAD)
     assert role.packed
     found = role.logps(pack(rows()))
     assert found.dtype == torch.float32

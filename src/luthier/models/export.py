@@ -14,6 +14,7 @@ import torch
 
 from ..core.errors import ModelError
 from ..core.files import folder_aside
+from .cast import dtypes_in
 from .load import Loaded, Task, load_model, quiet
 from .tokens import stop_tokens
 
@@ -95,12 +96,16 @@ def _generation(kept: Any, tokenizer: Any, asked: Mapping[str, Any] | None) -> d
 
 
 def _cast(model: Any, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-    """The weights in `dtype`; tensors that share memory (tied embeddings) still do, so that they are written once."""
+    """The weights in `dtype`, but for those that transformers keeps in float32 whatever a model is loaded in.
+
+    Tensors that share memory (tied embeddings) still do, so that they are written once.
+    """
     weights: dict[str, torch.Tensor] = model.state_dict()
     if dtype is None:
         return weights
+    wanted = dtypes_in(model, dtype)
     done: dict[tuple[int, tuple[int, ...]], torch.Tensor] = {}
     for name, value in weights.items():
         if value.is_floating_point():
-            weights[name] = done.setdefault((value.data_ptr(), tuple(value.shape)), value.to(dtype))
+            weights[name] = done.setdefault((value.data_ptr(), tuple(value.shape)), value.to(wanted.get(name, dtype)))
     return weights

@@ -20,6 +20,7 @@ from torch import nn
 
 from ..core.errors import ModelError, first_line, out_of_memory
 from .carried import carried_in, put_on
+from .cast import cast
 from .configuration import ProblemType, Task, auto_class, configuration, plain_configuration, same_head, supports
 from .files import CONFIG
 from .fold import fold_adapter
@@ -88,9 +89,10 @@ def load_model(
         for link in links:
             model, held = fold_adapter(model, link)
             fresh = frozenset(name for name in fresh if name not in held)
+        model = model if whole == dtype else cast(model, dtype)
     _fits(model, tokenizer, source)
     _settle(model, tokenizer, task)
-    model = _own_memory(model.to(device=device, dtype=dtype)).eval()
+    model = _own_memory(model.to(device)).eval()
     description = _describe(found, model, tokenizer, fresh, pad_note)
     carried = carried_in(_folder(base))
     if carried is not None:  # after the dtype is set: what it adds has a dtype of its own

@@ -11,6 +11,7 @@ from tiny import CHATML_MARKED, make_bert, make_llama, make_tokenizer
 
 from luthier.core import files
 from luthier.core.errors import MachineError, ModelError
+from luthier.models.cast import cast
 from luthier.models.export import reload, save_model
 
 IDS = torch.tensor([[5, 17, 200, 31, 8, 90]])
@@ -49,7 +50,7 @@ def test_bf16_is_written_as_asked_and_the_model_stays(tmp_path: Path) -> None:
     assert "lm_head.weight" not in stored  # tied: written once
     assert json.loads((tmp_path / "model" / "config.json").read_text())["dtype"] == "bfloat16"
     again = reload(tmp_path / "model", "causal_lm", torch.bfloat16).model
-    assert torch.equal(again(IDS).logits, make_llama().to(torch.bfloat16)(IDS).logits)
+    assert torch.equal(again(IDS).logits, cast(make_llama(), torch.bfloat16)(IDS).logits)
 
 
 def test_a_classifier_comes_back_with_its_classes(tmp_path: Path) -> None:
