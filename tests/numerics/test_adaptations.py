@@ -16,6 +16,8 @@ from torch import nn
 from luthier.core.component import build
 from luthier.core.contracts import Adaptation
 from luthier.core.errors import ModelError
+from luthier.functional.adapters import Bottleneck
+from luthier.models.cast import cast
 
 BOTH = [
     "full",
@@ -199,7 +201,7 @@ def test_scale_of_lora_is_alpha_over_rank_or_its_root(llama, parameters, scale) 
 @pytest.mark.parametrize("value", ["lora", "bottleneck", {"bottleneck": {"placement": "houlsby"}}])
 @pytest.mark.parametrize("kind", ["llama", "bert"])
 def test_adapters_stay_float32_over_a_bfloat16_base(base, kind, value) -> None:
-    before = log_probabilities(base.to(torch.bfloat16))
+    before = log_probabilities(cast(base, torch.bfloat16))
     adaptation = adaptation_of(value)
     model = adaptation.apply(base)
     assert torch.equal(log_probabilities(model.eval()), before)
@@ -216,7 +218,7 @@ def test_adapters_stay_float32_over_a_bfloat16_base(base, kind, value) -> None:
 
 def test_merging_over_bfloat16_rounds_once(llama) -> None:
     adaptation = adaptation_of("lora")
-    model = adaptation.apply(llama.to(torch.bfloat16))
+    model = adaptation.apply(cast(llama, torch.bfloat16))
     train(adaptation, model, lr=1e-2)
     layer = next(module for module in model.modules() if hasattr(module, "lora_A"))
     weight, a, b = layer.base_layer.weight, layer.lora_A["default"].weight, layer.lora_B["default"].weight
@@ -226,8 +228,6 @@ def test_merging_over_bfloat16_rounds_once(llama) -> None:
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
 def test_bottleneck_is_its_equation(activation) -> None:
-    from luthier.functional.adapters import Bottleneck
-
     torch.manual_seed(0)
     module = Bottleneck(6, 2, activation)
     for parameter in module.parameters():
@@ -238,6 +238,31 @@ def test_bottleneck_is_its_equation(activation) -> None:
     inner = function(hidden.double() @ double.down.weight.T + double.down.bias)
     expected = hidden.double() + inner @ double.up.weight.T + double.up.bias
     torch.testing.assert_close(module(hidden).double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_bottleneck_over_bfloat16_copies_no_hidden_state() -> None:
+    """What backward keeps is bfloat16, the output's bits are those of bfloat16 products; float32 weights learn."""
+    torch.manual_seed(0)
+    module = Bottleneck(64, 8, "silu")
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    hidden = torch.randn(3, 50, 64).bfloat16().requires_grad_()
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        found = module(hidden)
+    assert {tensor.dtype for tensor in kept} == {torch.bfloat16}
+
+    half = copy.deepcopy(module).bfloat16()
+    assert torch.equal(found, hidden + half.up(nn.functional.silu(half.down(hidden))))
+    found.sin().sum().backward()
+
+    exact, given = copy.deepcopy(module).double(), hidden.detach().double().requires_grad_()
+    exact.zero_grad()
+    exact(given).sin().sum().backward()
+    for (name, parameter), wanted in zip(module.named_parameters(), exact.parameters(), strict=True):
+        assert parameter.grad.dtype == torch.float32, name
+        assert float((parameter.grad.double() - wanted.grad).norm()) <= 0.02 * float(wanted.grad.norm()), name
+    assert float((hidden.grad.double() - given.grad).norm()) <= 0.02 * float(given.grad.norm())
 
 
 def test_bottlenecks_survive_a_deepcopy(bert) -> None:

@@ -3,8 +3,8 @@
 Sources: Houlsby et al. 2019 (arXiv:1902.00751; their norms, which train there, stay frozen here); Pfeiffer et al. 2021
 (AdapterFusion, arXiv:2005.00247, appendix A). The adapters sit on the layer that writes into the residual stream,
 before a norm that follows it. The usual rate, 1e-3, lies in the range that Houlsby et al. searched (3e-5 to 3e-3).
-Adapters are float32 over a base of any dtype. Errors: ModelError for a block without those two layers, for files that
-do not fit, and always for merge.
+Adapters are float32 over a base of any dtype; their products are computed in the base's. Errors: ModelError for a block
+without those two layers, for files that do not fit, and always for merge.
 """
 
 from __future__ import annotations

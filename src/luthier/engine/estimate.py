@@ -2,16 +2,16 @@
 
     held     weights + 4 t (masters, where a trained weight is no float32) + 4 t (gradients) + s t (optimizer)
              + 4 t (the best weights, where validation keeps them)
-    kept     e m L B + 4 m A + O + C    for m tokens in a micro-batch, with B = 6 H + 2 Q + 2 K + g F + W in a block;
-             e m (L H + B) + 4 m A / L + O + C    where blocks are computed again (gradient checkpointing)
+    kept     e m L B + O + C    for m tokens in a micro-batch, with B = 6 H + 2 Q + 2 K + g F + W in a block;
+             e m (L H + B) + O + C    where blocks are computed again (gradient checkpointing)
 
 t: trained weights; s: bytes of optimizer state for each (AdamW: 8), from one step on a small matrix; e: bytes of a
 number in products; L blocks (from the first in which a weight trains on) of width H with Q wide queries, K wide keys,
 F wide inner layers; g: 4 for gated inner layers, else 2; W: heads times the length of a sequence that is short enough
-to keep attention's weights, else 0; A: widths of what float32 adapters (other than LoRA's) read in a narrower model,
-which is copied; O: gradients that the output layer's forward pass makes, e m H and, where it trains, 4 of its weights;
-C: logits that exist at a time. After Korthikanti et al. 2022 (arXiv:2205.05198, section 4.1), for norms that
-keep their input, its normalized form and their output. The allocator's slack is not in it: a probe's peak is higher.
+to keep attention's weights, else 0; O: gradients that the output layer's forward pass makes, e m H and, where it
+trains, 4 of its weights; C: logits that exist at a time. After Korthikanti et al. 2022 (arXiv:2205.05198, section 4.1),
+for norms that keep their input, its normalized form and their output. The allocator's slack is not in it: a probe's
+peak is higher.
 """
 
 from __future__ import annotations
@@ -121,17 +121,10 @@ def activation_bytes(
     if layer is not None:
         out = logit_bytes(tokens, int(config.vocab_size), size) + size * tokens * width
         out += 4 * layer.numel() if layer.requires_grad else 0
-    # LoRA keeps its layer's own input; other adapters keep theirs in their dtype.
-    adapters = [
-        p
-        for name, p in model.named_parameters()
-        if p.requires_grad and p.dim() == 2 and p.element_size() > size and ".lora_" not in name
-    ]
-    copied = 4 * sum(p.shape[1] for p in adapters)
     learning = blocks if learning is None else learning
     if recomputes and learning:
-        return tokens * (size * (learning * width + block) + copied // learning) + out
-    return tokens * (size * learning * block + copied) + out
+        return tokens * size * (learning * width + block) + out
+    return tokens * size * learning * block + out
 
 
 def _learning(model: nn.Module, trained: Sequence[nn.Parameter]) -> int:

@@ -21,8 +21,8 @@ class Bottleneck(nn.Module):
     """h + up(f(down(h))): from `width` down to `size` and back. Shapes: [..., width] to [..., width].
 
     The up-projection starts at zero, so that the output equals the input bit for bit until the first step; the
-    down-projection starts at a normal deviation of 0.02, for otherwise no gradient would ever flow. Its weights are
-    float32 over a base of any dtype; the sum is in the dtype of the input.
+    down-projection starts at a normal deviation of 0.02, for otherwise no gradient would ever flow. Its weights and
+    their gradients are float32 over a base of any dtype; products and the sum are in the dtype of the input.
     """
 
     def __init__(self, width: int, size: int, activation: str, device: torch.device | None = None) -> None:
@@ -37,8 +37,12 @@ class Bottleneck(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., H] -> [..., H] in the dtype that came in."""
-        change: Tensor = self.up(ACTIVATIONS[self.activation](self.down(hidden.to(self.down.weight.dtype))))
-        return hidden + change.to(hidden.dtype)
+        return hidden + _linear(ACTIVATIONS[self.activation](_linear(hidden, self.down)), self.up)
+
+
+def _linear(x: Tensor, layer: nn.Linear) -> Tensor:
+    """The layer in x's dtype: its few weights are copied, and not x."""
+    return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
 
 
 def attach_bottleneck(linear: nn.Module, bottleneck: Bottleneck) -> None:

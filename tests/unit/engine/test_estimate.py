@@ -81,6 +81,14 @@ def test_kept_activations_are_near_what_autograd_keeps(
     assert activation_bytes(model, 512, 128) - logits == pytest.approx(kept_by(model), rel=0.12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bottleneck_copies_nothing_in_another_dtype(llama: torch.nn.Module, dtype: torch.dtype) -> None:
+    """The frozen rest keeps less than the formula says of a block, and the bottlenecks' share fits into that."""
+    model = build("adaptations", {"bottleneck": {"placement": "houlsby"}}).apply(llama.to(dtype))
+    kept, estimated = kept_by(model), activation_bytes(model, 512, 128) - logit_bytes(512, 400, dtype.itemsize)
+    assert kept <= estimated <= 1.7 * kept
+
+
 @pytest.mark.parametrize("adaptation", ["full", "lora"])
 def test_blocks_that_are_computed_again_keep_their_inputs_alone(adaptation: str) -> None:
     """Of 12 blocks an eighth stays; the estimate adds the one block that the backward pass is at."""
