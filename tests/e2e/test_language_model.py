@@ -113,9 +113,26 @@ def test_losses_of_the_log_are_finite_and_complete(made: tuple[dict[str, Any], R
     assert [event["step"] for event in steps] == list(range(1, steps[0]["total"] + 1))
     assert steps[-1]["loss"] < steps[0]["loss"]
     assert all(event["grad_norm"] > 0 and event["tokens_per_s"] > 0 for event in steps)
-    assert all(list(event["seconds"]) == ["data", "forward", "backward", "optimizer"] for event in steps)
+
+
+def test_the_time_of_steps_is_divided_without_a_remainder(made: tuple[dict[str, Any], Run]) -> None:
+    """In the log, in the manifest and, with the wait for data by name, on the console and the page."""
+    _, run = made
+    events = list(read_events(run.folder / "events.jsonl"))
+    parts = ["data", "forward", "backward", "optimizer", "rest"]
+    for seconds in [event["seconds"] for event in events if event["event"] == "step"]:
+        assert list(seconds) == [*parts, "step"]
+        assert sum(seconds[name] for name in parts) == pytest.approx(seconds["step"], abs=4e-4)
     trained = json.loads((run.folder / "manifest.json").read_text())["training"]["sft"]
-    assert 0.5 * trained["seconds"] < sum(trained["parts"].values()) < 1.05 * trained["seconds"] + 0.05
+    assert list(trained["parts"]) == parts
+    assert sum(trained["parts"].values()) == pytest.approx(trained["seconds"], abs=0.04)
+    assert 0 < trained["waiting"] < 1
+    said = [event["text"] for event in events if event["event"] == "note" and " steps in " in event["text"]]
+    shares = {name.strip(): float(share) for name, share in re.findall(r"([a-z ]+) ([\d.]+)%", said[-1])}
+    assert list(shares) == ["waiting for data", *parts[1:]]
+    assert sum(shares.values()) == pytest.approx(100, abs=0.3)
+    assert shares["waiting for data"] == pytest.approx(100 * trained["waiting"], abs=0.06)
+    assert "waiting for data" in (run.folder / "report.html").read_text()
 
 
 def test_a_second_identical_command_keeps_every_stage_and_changes_nothing(made: tuple[dict[str, Any], Run]) -> None:

@@ -88,6 +88,8 @@ def test_the_next_run_begins_with_what_fitted(
     second = luthier.run(recipe, out=tmp_path / "second", until="train").folder
     assert not any("out of memory" in text for text in texts(second))
     assert trained(second)["micro_tokens"] == trained(first)["micro_tokens"] <= 128
+    assert [remembered.place().name in text for text in texts(first) + texts(second)].count(True) == 1
+    assert any(str(remembered.place()) in text for text in texts(second))
     assert weights(second) == weights(first)
 
 

@@ -317,8 +317,11 @@ def test_out_of_memory_halves_the_micro_batch_and_ends_in_the_same_weights() -> 
     tight.objective = Faulty(tight.objective, short_of_memory(40))
     result = fit(_still(tight))
     warnings = [values["text"] for event, values in said if event == "warning"]
-    assert warnings == [f"out of memory at step 1: micro-batches of {n} tokens from here on" for n in (64, 32)]
-    assert result.micro_tokens == 32
+    assert warnings == [
+        "out of memory at step 1: micro-batches of 43 tokens from here on",
+        "out of memory at the validation after step 2: micro-batches of 20 tokens from here on",
+    ]
+    assert result.micro_tokens == 20
     assert result.losses == pytest.approx(plain.losses, rel=2e-6)
     wanted = trained(roomy)
     for name, value in trained(tight).items():
@@ -346,7 +349,7 @@ def test_out_of_memory_in_validation_is_answered_the_same_way() -> None:
     tight.objective = Faulty(tight.objective, fault)
     result = fit(tight)
     assert [values["text"] for event, values in said if event == "warning"] == [
-        f"out of memory at the validation after step 8: micro-batches of {n} tokens from here on" for n in (64, 32)
+        f"out of memory at the validation after step 8: micro-batches of {n} tokens from here on" for n in (43, 20)
     ]
     assert result.losses == plain.losses
 
@@ -377,15 +380,17 @@ def test_the_micro_batch_that_fits_is_kept_when_a_run_goes_on(tmp_path: Path) ->
     with pytest.raises(Interrupted):
         fit(tight)
     result = fit(job(phase, tmp_path / "c", micro_tokens=128))
-    assert result.micro_tokens == 32
+    assert result.micro_tokens == 20
 
 
-def test_each_smaller_micro_batch_is_told_to_whoever_remembers() -> None:
+@pytest.mark.parametrize("micro_tokens", [128, 4096])
+def test_each_smaller_micro_batch_is_told_to_whoever_remembers(micro_tokens: int) -> None:
+    """They are halved from the 87 tokens of the step, whatever the limit allows: each attempt is a smaller one."""
     learned: list[int] = []
-    tight = job(settings("causal_lm", "full"), None, micro_tokens=128, learned=learned.append)
+    tight = job(settings("causal_lm", "full"), None, micro_tokens=micro_tokens, learned=learned.append)
     tight.objective = Faulty(tight.objective, short_of_memory(40))
     fit(tight)
-    assert learned == [64, 32]
+    assert learned == [43, 20]
 
 
 def test_a_fit_that_was_killed_before_its_first_checkpoint_begins_as_it_had_begun(tmp_path: Path) -> None:
@@ -403,7 +408,9 @@ def test_a_fit_that_was_killed_before_its_first_checkpoint_begins_as_it_had_begu
     never, result = twin("never", 128)
     with pytest.raises(KeyboardInterrupt):
         twin("killed", 128, log=kill)
-    again, resumed = twin("killed", 16)
+    said: list[str] = []
+    again, resumed = twin("killed", 16, log=lambda event, **values: said.append(values.get("text", "")))
+    assert "micro-batches of 128 tokens, as before it stopped" in said
     assert (resumed.micro_tokens, resumed.losses) == (128, result.losses)
     wanted = trained(never)
     assert all(torch.equal(value, wanted[name]) for name, value in trained(again).items())

@@ -108,8 +108,8 @@ def allocator() -> str:
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 _LARGEST = (2**31 - 1, 4 * 2**20 * ctypes.sizeof(ctypes.c_long))
-"""Bytes of a block that comes from the heap: the most that mallopt's argument holds, and all that some versions of glibc
-take (DEFAULT_MMAP_THRESHOLD_MAX, 32 MiB on 64 bits)."""
+"""Bytes of a block that comes from the heap: the most that mallopt's argument holds, and all that some versions of
+glibc take (DEFAULT_MMAP_THRESHOLD_MAX, 32 MiB on 64 bits)."""
 
 
 class _Place(ctypes.Structure):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +22,7 @@ from ..functional.packing import micro_batches, pack
 from .ahead import Ahead
 from .checkpoint import Checkpoint, Checkpoints
 from .device import release_memory
+from .draws import embedding_noise, seed_of
 from .identity import identity_of
 from .meter import Meter, peak_memory_gb
 from .optimize import Stepper
@@ -85,12 +85,17 @@ class FitResult:
     stopped: str
     micro_tokens: int
     parts: Mapping[str, float]
-    """Seconds of all steps by what took them: data, forward, backward, optimizer."""
+    """Seconds of all steps by what took them: data, forward, backward, optimizer, rest."""
 
     @property
     def tokens_per_s(self) -> float:
         """Useful tokens a second over all steps."""
         return self.tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def waiting(self) -> float:
+        """The share of the steps' seconds that was spent waiting for data."""
+        return self.parts.get("data", 0.0) / self.seconds if self.seconds else 0.0
 
 
 def fit(job: Fit) -> FitResult:
@@ -147,7 +152,7 @@ class _Fitting:
         model = self.job.models.policy.model
         model.train()
         try:
-            with _noise(self.job.models.policy, self.job.phase.embedding_noise):
+            with embedding_noise(self.job.models.policy, self.job.phase.embedding_noise):
                 while step < self.total and not stopped:
                     self._one_step(step)
                     step += 1
@@ -171,16 +176,16 @@ class _Fitting:
 
     def _one_step(self, step: int) -> None:
         job = self.job
-        job.adaptation.at(step / max(1, self.total), job.models.policy.model)
-        chosen = self._rows_of(step)
-        before = dict(self.meter.parts)
         self.meter.start()
+        job.adaptation.at(step / max(1, self.total), job.models.policy.model)
+        with self.meter.part("data"):
+            chosen = self._rows_of(step)
         loss = self._gradients(step, chosen)
         with self.meter.part("optimizer"):
             norm = self.stepper.gradient_norm()
             self._refuse_nonfinite(step, loss, norm, chosen)
             lr = self.stepper.step(step)
-        self.meter.stop(loss.tokens, loss.supervised)
+        seconds = self.meter.stop(loss.tokens, loss.supervised)
         self.losses.append(loss.loss)
         terms = {name: value for name, value in loss.terms.items() if len(loss.terms) > 1}
         job.log(
@@ -194,20 +199,22 @@ class _Fitting:
             tokens=self.meter.tokens,
             tokens_per_s=round(self.meter.rate, 1),
             memory_gb=round(peak_memory_gb(job.device), 3),
-            seconds={name: round(spent - before.get(name, 0.0), 4) for name, spent in self.meter.parts.items()},
+            seconds={name: round(spent, 4) for name, spent in seconds.items()},
             **({"terms": terms} if terms else {}),
         )
 
     def _gradients(self, step: int, chosen: Sequence[int]) -> StepLoss:
         """The step's gradients; out of memory halves the micro-batch and starts the step again."""
         while True:
-            torch.manual_seed(_seed_of(self.job.seed, step))
+            torch.manual_seed(seed_of(self.job.seed, step))
             try:
                 with self.meter.part("data"):
                     batches = self.ahead.take(step, chosen, self.micro_tokens)
                 return accumulate(self.job.objective, self.job.penalties, self.job.models, batches, self.meter)
             except (RuntimeError, MemoryError) as error:
-                self._shrink(error, f"step {step + 1}", [self.lengths[index] for index in chosen])
+                cut = micro_batches(chosen, self.lengths, self.micro_tokens)
+                sizes = [[self.lengths[index] for index in part] for part in cut]
+                self._shrink(error, f"step {step + 1}", sizes)
             self.stepper.zero()
 
     def _rows_of(self, step: int) -> list[int]:
@@ -271,21 +278,26 @@ class _Fitting:
             try:
                 return mean_loss(self.job.objective, self.job.models, self.validation)
             except (RuntimeError, MemoryError) as error:
-                self._shrink(error, f"the validation after step {step}", [len(row.ids) for row in self.job.validation])
+                sizes = [batch.starts.diff().tolist() for batch in self.validation]
+                self._shrink(error, f"the validation after step {step}", sizes)
 
-    def _shrink(self, error: BaseException, where: str, lengths: Sequence[int]) -> None:
-        """Halves the micro-batch if memory ran out. Errors: any other error again; MachineError at a single row."""
+    def _shrink(self, error: BaseException, where: str, sizes: Sequence[Sequence[int]]) -> None:
+        """Halves the micro-batch if memory ran out; sizes: the lengths of the rows in each that was tried.
+
+        Errors: any other error again; MachineError where the largest was a single row.
+        """
         if not out_of_memory(error):
             raise error
-        longest = max(lengths)
-        if self.micro_tokens <= longest:
+        longest, largest = max(map(max, sizes)), max(map(sum, sizes))
+        if largest <= longest:
             raise MachineError(
                 f"out of memory with a single row of {longest} tokens in a micro-batch",
                 where=f"phase '{self.job.phase.name}', {where}",
                 remedy="set max_length lower, choose an adaptation with fewer trained weights, "
                 "machine.gradient_checkpointing=true or machine.dtype=bfloat16",
             ) from error
-        self.micro_tokens = max(longest, self.micro_tokens // 2)
+        # From what was there: half of a limit that no micro-batch reached would cut nothing.
+        self.micro_tokens = max(longest, min(self.micro_tokens, largest) // 2)
         self.job.learned(self.micro_tokens)
         self.validation = self._validation_batches()
         self.job.log(
@@ -345,6 +357,7 @@ class _Fitting:
         """Micro-batches as this fit began with, or smaller where the recipe has lowered them since."""
         kept = min(began, self.job.most_tokens or began)
         if kept != self.micro_tokens:
+            self.job.log("note", phase=self.job.phase.name, text=f"micro-batches of {kept} tokens, as before it stopped")
             self.micro_tokens = kept
             self.validation = self._validation_batches()
 
@@ -367,25 +380,3 @@ class _Fitting:
             chosen = sorted(torch.randperm(len(rows), generator=generator)[:limit].tolist())
         cut = micro_batches(chosen, lengths, self.micro_tokens)
         return [pack([rows[index] for index in part]).to(self.job.device) for part in cut]
-
-
-def _seed_of(seed: int, step: int) -> int:
-    """A 63-bit seed for one step, far apart for neighboring steps (splitmix64's mixing, Steele et al. 2014)."""
-    mask = (1 << 64) - 1
-    value = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & mask
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & mask
-    return (value ^ (value >> 31)) >> 1
-
-
-@contextmanager
-def _noise(role: Any, alpha: float) -> Any:
-    """NEFTune's noise on the policy's embeddings while it trains (Jain et al. 2023)."""
-    if not alpha:
-        yield
-        return
-    role.embedding_noise = alpha
-    try:
-        yield
-    finally:
-        role.embedding_noise = 0.0

@@ -26,8 +26,9 @@ def peak_memory_gb(device: torch.device | None = None) -> float:
 class Meter:
     """Adds up useful (non-padding) tokens and the seconds spent in steps; the rate is over the last 20 steps.
 
-    parts: seconds of all steps by what took them, on the CPU; a device that works on its own would have to be waited
-    for, so there the parts hold what the CPU spent on handing over work.
+    parts: seconds of all steps by what took them, on the CPU: data (waiting for batches), forward, backward, optimizer,
+    and the rest, so that they add up to `seconds`. A device that works on its own would have to be waited for: there a
+    part holds what the CPU spent on handing over work, and the rest the wait for a step's loss.
     """
 
     tokens: int = 0
@@ -36,18 +37,24 @@ class Meter:
     parts: dict[str, float] = field(default_factory=dict)
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=20))
     _started: float = 0.0
+    _before: dict[str, float] = field(default_factory=dict)
 
     def start(self) -> None:
         """Begins a step."""
+        self._before = dict(self.parts)
         self._started = time.perf_counter()
 
-    def stop(self, tokens: int, supervised: int) -> None:
-        """Ends the step that saw so many tokens."""
+    def stop(self, tokens: int, supervised: int) -> dict[str, float]:
+        """Ends the step that saw so many tokens; its seconds: of each part, the rest, and of the whole `step`."""
         spent = time.perf_counter() - self._started
+        step = {name: seconds - self._before.get(name, 0.0) for name, seconds in self.parts.items() if name != "rest"}
+        step["rest"] = spent - sum(step.values())
+        self.parts["rest"] = self.parts.get("rest", 0.0) + step["rest"]
         self.tokens += tokens
         self.supervised += supervised
         self.seconds += spent
         self._recent.append((tokens, spent))
+        return step | {"step": spent}
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

@@ -256,6 +256,8 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
     if room.gradient_checkpointing:
         recompute(loaded.model)
         setting.log("note", phase=phase.name, text=f"gradient checkpointing is on: {room.because}")
+    if room.note:
+        setting.log("note", phase=phase.name, text=room.note)
     result = fit(
         Fit(
             models=models,
@@ -275,9 +277,17 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
             stop=setting.stop,
         )
     )
+    setting.log("note", phase=phase.name, text=_times(result))
     phase.adaptation.save(loaded.model, setting.result(number))
     _record(setting, number, loaded.model, result, rows, lost, room)
     return result
+
+
+def _times(result: FitResult) -> str:
+    """What the steps' time went to, the wait for data among it."""
+    names, seconds = {"data": "waiting for data"}, result.seconds or 1.0
+    shares = (f"{names.get(name, name)} {spent / seconds:.1%}" for name, spent in result.parts.items())
+    return f"{result.steps} steps in {result.seconds:,.1f} s: " + ", ".join(shares)
 
 
 def _lengths(rows: Sequence[Row]) -> list[int]:
@@ -307,6 +317,7 @@ def _record(
                 "supervised": result.supervised,
                 "seconds": round(result.seconds, 2),
                 "parts": {name: round(seconds, 2) for name, seconds in result.parts.items()},
+                "waiting": round(result.waiting, 4),
                 "tokens_per_s": round(result.tokens_per_s, 1),
                 "peak_memory_gb": round(peak_memory_gb(setting.compute.device), 3),
                 "trainable": trained,
@@ -342,6 +353,8 @@ def fit_head(setting: Setting, splits: Splits) -> Loaded:
     validation = _encoded(setting, 0, splits, "validation", encoding)
     machine = setting.recipe.machine.model_copy(update={"gradient_checkpointing": False})  # the body keeps nothing
     room = make_room(model, plain, machine, setting.compute.device, _lengths(rows), validates=bool(validation))
+    if room.note:
+        setting.log("note", text=room.note)
     fit(
         Fit(
             models=Models(role_of(model, loaded.tokenizer.pad_token_id)),

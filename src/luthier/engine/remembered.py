@@ -15,7 +15,7 @@ from pathlib import Path
 from ..core.errors import MachineError
 from ..core.files import write_atomic
 
-__all__ = ["remember", "remembered"]
+__all__ = ["place", "remember", "remembered"]
 
 
 def remembered(what: str) -> int | None:
@@ -27,10 +27,11 @@ def remembered(what: str) -> int | None:
 def remember(what: str, micro_tokens: int) -> None:
     """Keeps it for the next run."""
     with suppress(MachineError, OSError, RuntimeError):
-        write_atomic(_path(), json.dumps(_read() | {what: micro_tokens}, indent=1, sort_keys=True) + "\n")
+        write_atomic(place(), json.dumps(_read() | {what: micro_tokens}, indent=1, sort_keys=True) + "\n")
 
 
-def _path() -> Path:
+def place() -> Path:
+    """The file."""
     # A relative path there is to be ignored (XDG Base Directory Specification).
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (given if given.is_absolute() else Path("~/.cache").expanduser()) / "luthier" / "micro_tokens.json"
@@ -38,7 +39,7 @@ def _path() -> Path:
 
 def _read() -> dict[str, object]:
     try:
-        value = json.loads(_path().read_text(encoding="utf-8"))
+        value = json.loads(place().read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError):
         return {}
     return value if isinstance(value, dict) else {}

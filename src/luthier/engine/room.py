@@ -26,7 +26,7 @@ from ..core.recipe import Machine, Phase
 from ..models.attention import transformer_of
 from ..models.recompute import can_recompute
 from .estimate import Memory, estimate
-from .remembered import remember, remembered
+from .remembered import place, remember, remembered
 
 __all__ = ["USUAL_TOKENS", "Room", "make_room", "memory_of"]
 
@@ -49,6 +49,8 @@ class Room:
     memory: Memory
     what: str
     """The model, what trains it, dtype and machine, by which the size that fits is remembered."""
+    note: str = ""
+    """Why the micro-batch is smaller than the estimate allows; empty where it is not."""
 
     def learned(self, micro_tokens: int) -> None:
         """Remembers a micro-batch that memory running out has led to."""
@@ -92,9 +94,12 @@ def make_room(
     at = bisect_left(parts, True, key=lambda count: fits(ceil(usual / count), recomputes))
     micro = ceil(usual / parts[min(at, len(parts) - 1)])
     what = _what(model, phase, device, total, recomputes)
-    if machine.micro_tokens is None:
-        micro = min(micro, remembered(what) or micro)
-    return Room(micro, recomputes, because, needed(micro, recomputes), what)
+    known = remembered(what) if machine.micro_tokens is None else None
+    note = ""
+    if known is not None and known < micro:
+        micro = known
+        note = f"micro-batches of {micro} tokens, since memory ran out with larger ones before (as {place()} remembers)"
+    return Room(micro, recomputes, because, needed(micro, recomputes), what, note)
 
 
 def _recomputes(model: nn.Module, machine: Machine, fits: bool, needed: int, total: int) -> tuple[bool, str]:

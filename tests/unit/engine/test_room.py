@@ -161,11 +161,15 @@ def test_a_containers_limit_is_the_machines_memory(monkeypatch: pytest.MonkeyPat
 # ---- what is remembered ----------------------------------------------------------------------------------------------
 
 
-def test_what_was_learned_is_where_the_next_run_begins(has: Callable[[float], None]) -> None:
+def test_what_was_learned_is_where_the_next_run_begins(has: Callable[[float], None], cache: Path) -> None:
     has(100e9)
+    assert made().note == ""
     made().learned(777)
     assert made().micro_tokens == 777
-    assert made(machine={"micro_tokens": 4000}).micro_tokens == 4000
+    assert str(cache) in made().note
+    assert "777" in made().note
+    named = made(machine={"micro_tokens": 4000})
+    assert (named.micro_tokens, named.note) == (4000, "")
     for other in (
         made(adaptation="lora"),
         made(of=model(intermediate_size=96)),
@@ -180,7 +184,8 @@ def test_what_was_learned_is_where_the_next_run_begins(has: Callable[[float], No
 def test_what_was_learned_makes_nothing_larger(has: Callable[[float], None]) -> None:
     has(100e9)
     made().learned(3000)
-    assert made(per_step={"tokens": 512}).micro_tokens == 512
+    small = made(per_step={"tokens": 512})
+    assert (small.micro_tokens, small.note) == (512, "")
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"a model": "many"}', '{"a model": 0}', '{"a model": true}', b"\xff"])
