@@ -5,9 +5,9 @@
 Two models in bf16: embedded:nano, and a 135M Llama shape with random weights. Both sides continue the same prompts
 greedily by the same number of tokens (nothing stops a text), in one process and on the same threads, in turn. The peer
 is given sorted prompts, padded on the left, in batches of its fastest size on the same prompts, all of them at once
-included, and with the faster attention implementation. Value: the peer's time over ours in each pair. Both share the
-process, and so the allocator as it is and torch's own number of threads (OMP_NUM_THREADS where it is set), which the
-row names.
+included, and with the faster attention implementation. Value: the peer's time over ours in each pair, by processor
+time, and by wall time too where the machine was quiet. Both share the process, and so the allocator as it is and
+torch's own number of threads (OMP_NUM_THREADS where it is set), which the row names.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks._search import best_size
+from benchmarks._turns import Clock, quiet
 from benchmarks._workload import examples, write_model
 from benchmarks.record import Measured, finish
 
@@ -33,6 +33,8 @@ LONGEST = 440
 """Tokens of the longest prompt: with 64 new ones it fits into the 512 positions of embedded:nano."""
 
 Texts = list[list[int]]
+Times = dict[str, float]
+"""Seconds: wall, and cpu for those of the processors."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,10 @@ def peer(model: Any, prompts: Texts, tokens: int, way: Way) -> Texts:
     return found
 
 
-def timed(run: Callable[[], Texts]) -> tuple[float, Texts]:
-    began = time.perf_counter()
+def timed(run: Callable[[], Texts]) -> tuple[Times, Texts]:
+    clock = Clock()
     found = run()
-    return time.perf_counter() - began, found
+    return clock.read(), found
 
 
 def fastest(model: Any, prompts: Texts, tokens: int) -> Way:
@@ -102,9 +104,7 @@ def fastest(model: Any, prompts: Texts, tokens: int) -> Way:
     seconds: dict[Way, float] = {}
 
     def spent(way: Way) -> float:
-        began = time.process_time()
-        peer(model, prompts, tokens, way)
-        seconds[way] = time.process_time() - began
+        seconds[way] = timed(lambda: peer(model, prompts, tokens, way))[0]["cpu"]
         print(f"  other, batch {way.batch:2} {way.attention:5}: {seconds[way]:6.2f} s of processors", flush=True)
         return seconds[way]
 
@@ -127,8 +127,8 @@ def refuse_unlike(sides: tuple[Texts, Texts], tokens: int) -> None:
         raise SystemExit("the sides disagree in most first tokens")
 
 
-def compare(name: str, folder: Path, *, count: int, tokens: int, pairs: int, search: bool) -> Measured:
-    """The row of one model: seconds of each side, and the ratio over the pairs; who goes first changes."""
+def compare(name: str, folder: Path, *, count: int, tokens: int, pairs: int, search: bool) -> list[Measured]:
+    """The rows of one model; who goes first changes with each pair."""
     import torch
 
     # Each side has a model of its own, so that what one sets on it the other does not feel.
@@ -138,27 +138,35 @@ def compare(name: str, folder: Path, *, count: int, tokens: int, pairs: int, sea
     ours(mine, prompts[:2], 2)
     peer(theirs, prompts[:2], 2, USUAL)
     way = fastest(theirs, prompts, tokens) if search else USUAL
-    seconds: list[tuple[float, float]] = []
+    times: list[tuple[Times, Times]] = []
     for pair in range(pairs):
         runs = (lambda: ours(mine, prompts, tokens), lambda: peer(theirs, prompts, tokens, way))
         found = {side: timed(runs[side]) for side in ((0, 1) if pair % 2 == 0 else (1, 0))}
-        seconds.append((found[0][0], found[1][0]))
-        print(
-            f"  ours {found[0][0]:6.2f} s, other {found[1][0]:6.2f} s (batch {way.batch}, {way.attention})", flush=True
+        times.append((found[0][0], found[1][0]))
+        told = ", ".join(
+            f"{side} {found[at][0]['cpu']:6.2f} s of processors" for at, side in ((0, "ours"), (1, "other"))
         )
+        print(f"  {told} (batch {way.batch}, {way.attention})", flush=True)
         if pair == 0:
             refuse_unlike((found[0][1], found[1][1]), tokens)
-    ratios = [other / own for own, other in seconds]
-    return Measured(
-        f"{name}: seconds for {count} prompts, {tokens} tokens each, {torch.get_num_threads()} threads "
-        f"(value: other over ours; other: batches of {way.batch}, {way.attention})",
-        statistics.median(own for own, _ in seconds),
-        statistics.median(other for _, other in seconds),
-        statistics.median(ratios),
-        min(ratios),
-        max(ratios),
-        floor=FLOOR,
-    )
+    threads = torch.get_num_threads()
+    title = f"{count} prompts, {tokens} tokens each, {threads} thread{'s' if threads > 1 else ''}"
+    taken = f"batches of {way.batch}, {way.attention}"
+    return rows_of(name, f"for {title} (value: other over ours; other: {taken})", times, threads)
+
+
+def rows_of(name: str, what: str, times: Sequence[tuple[Times, Times]], threads: int) -> list[Measured]:
+    """Seconds of each side and their ratio over the pairs: the processors', and the clock's where it was quiet."""
+    units = {"cpu": "processor seconds"}
+    if quiet([side for pair in times for side in pair], threads):
+        units["wall"] = "seconds"
+    found = []
+    for clock, unit in units.items():
+        ratios = [other[clock] / own[clock] for own, other in times]
+        middles = [statistics.median(pair[side][clock] for pair in times) for side in (0, 1)]
+        spread = statistics.median(ratios), min(ratios), max(ratios)
+        found.append(Measured(f"{name}: {unit} {what}", *middles, *spread, floor=FLOOR))
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -170,14 +178,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     count, tokens = (16, 16) if given.quick else (64, 64)
     whole = not given.quick
-    rows = [
-        compare(
-            "embedded:nano", embedded_folder("nano"), count=count, tokens=tokens, pairs=5 if whole else 1, search=whole
-        )
-    ]
+    rows = compare(
+        "embedded:nano", embedded_folder("nano"), count=count, tokens=tokens, pairs=5 if whole else 1, search=whole
+    )
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder))
-        rows.append(compare("135M", Path(folder), count=count, tokens=tokens, pairs=3 if whole else 1, search=whole))
+        rows += compare("135M", Path(folder), count=count, tokens=tokens, pairs=3 if whole else 1, search=whole)
     return finish(rows, given.json)
 
 

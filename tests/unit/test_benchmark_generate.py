@@ -9,7 +9,7 @@ import torch
 from tiny import make_llama
 from transformers import GenerationConfig
 
-from benchmarks import generate
+from benchmarks import _turns, generate
 from benchmarks.generate import LONGEST, Way, fastest, make_prompts, ours, peer, refuse_unlike
 
 
@@ -58,7 +58,22 @@ def test_the_peers_batch_is_searched_up_to_all_prompts_at_once(
         clock[0] += 10 + abs(way.batch - best.batch) + (way.attention != best.attention)
 
     monkeypatch.setattr(generate, "peer", work)
-    monkeypatch.setattr(generate.time, "process_time", lambda: clock[0])
+    monkeypatch.setattr(_turns.time, "process_time", lambda: clock[0])
     assert fastest(None, [[1]] * 64, 4) == best
     assert [way.batch for way in seen] == tried
     assert [way.attention for way in seen] == ["sdpa"] * 3 + ["eager"]
+
+
+def test_seconds_are_the_processors_and_the_clocks_where_no_side_was_kept_waiting() -> None:
+    def times(cpu: float, wall: float) -> dict[str, float]:
+        return {"cpu": cpu, "wall": wall}
+
+    pairs = [(times(2, 1), times(8, 5)), (times(2, 1), times(4, 2)), (times(4, 2), times(20, 14))]
+    processor, clock = generate.rows_of("x", "for y", pairs, 1)
+    assert (processor.ours, processor.other, processor.value, processor.low, processor.high) == (2, 8, 4.0, 2.0, 5.0)
+    assert (clock.ours, clock.other, clock.value, clock.low, clock.high) == (1, 5, 5.0, 2.0, 7.0)
+    assert (
+        [row.name for row in generate.rows_of("x", "for y", pairs, 4)]
+        == [processor.name]
+        == ["x: processor seconds for y"]
+    )
