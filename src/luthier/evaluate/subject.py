@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from ..core.example import Example
 from ..core.recipe import Decoding
 from ..data.encode import Encoding
 from ..functional.packing import micro_batches, pack
+from ..models.attention import still
 from ..models.generate import generate
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class ModelSubject:
     def token_logps(self, examples: Sequence[Example]) -> list[Floats]:
         rows, owners = self._encoded(examples)
         of_row: list[Floats] = [np.zeros(0)] * len(rows)
-        with self._measuring():
+        with still(self.role.model), torch.inference_mode():
             for chosen in self._micro_batches(rows):
                 batch = pack([rows[index] for index in chosen]).to(self._device)
                 values = self.role.logps(batch).double().cpu().numpy()
@@ -115,7 +115,7 @@ class ModelSubject:
                 remedy="raise max_length, or set overlong to trim_prompt",
             )
         found = np.zeros((len(rows), len(self.encoding.facts["classes"])))
-        with self._measuring():
+        with still(self.role.model), torch.inference_mode():
             for chosen in self._micro_batches(rows):
                 logits = self.role.class_logits(pack([rows[index] for index in chosen]).to(self._device)).double()
                 several = bool(self.encoding.facts["multi_label"])
@@ -142,17 +142,6 @@ class ModelSubject:
     @property
     def _device(self) -> torch.device:
         return next(self.role.model.parameters()).device
-
-    @contextmanager
-    def _measuring(self) -> Iterator[None]:
-        training = [module for module in self.role.model.modules() if module.training]
-        self.role.model.eval()
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            for module in training:
-                module.training = True
 
 
 def item_seed(seed: int, row: str) -> int:

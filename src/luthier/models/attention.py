@@ -27,6 +27,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..core.errors import ModelError
 from ..functional.attention import packed_attention
+from .rotary import frequency_limit
 
 __all__ = [
     "REFUSALS",
@@ -222,8 +223,10 @@ def _probe(model: PreTrainedModel, pad: int) -> int | None:
     stock = model.config._attn_implementation
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
-    # What a short probe cannot see: kinds of layers with a reach of their own.
+    # What a short probe cannot see: kinds of layers with a reach of their own, and frequencies that turn with length.
     if not kinds <= {"full_attention", "sliding_attention"} or getattr(config, "attention_chunk_size", None):
+        return None
+    if frequency_limit(config) is not None:
         return None
     stock = stock.removeprefix("luthier_")
     if stock not in _STOCKS or config.is_encoder_decoder or not type(model)._can_set_attn_implementation():

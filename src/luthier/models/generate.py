@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import nn
 
 from ..core.errors import ModelError
+from .attention import still
 from .decoding import Request, chooser, next_tokens
 from .generate_packed import decoding_offset, generate_packed
 from .generate_padded import generate_padded
@@ -55,7 +55,7 @@ def generate(
     if not cut or max_new_tokens < 1:
         return [[] for _ in cut]
     offset = decoding_offset(model, pad)
-    with _evaluating(model), torch.inference_mode():
+    with still(model), torch.inference_mode():
         return generate_padded(model, request) if offset is None else generate_packed(model, request, offset)
 
 
@@ -89,14 +89,3 @@ def _fit(
         )
     cut = [prompt[-kept:] for prompt in prompts]
     return cut, [min(wanted, limit - len(prompt)) for prompt in cut], limit
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -33,6 +33,7 @@ from .attention import (
     transformer_of,
 )
 from .fused import fuse
+from .rotary import Part, frequency_limit, joined, parts_of
 
 __all__ = ["Models", "Role", "role_of"]
 
@@ -73,6 +74,10 @@ class Role:
         head = inner.get_output_embeddings()
         if head is None:
             raise ModelError(f"{type(inner).__name__} has no output layer over the vocabulary")
+        parts = self._parts(inner, batch)
+        if parts:
+            found = [self.logps(part.batch, smoothing, alike=alike) for part in parts]
+            return joined([part.supervised for part in parts], found)
         at = batch.supervised.nonzero()[:, 0]
         targets = batch.ids.index_select(0, at)
         if not _head_is_last(inner, self.pad):
@@ -101,6 +106,9 @@ class Role:
         inner = transformer_of(self.model)
         if backbone_of(inner) is inner or inner.get_output_embeddings() is not None:
             raise ModelError(f"{type(inner).__name__} has no classification head")
+        parts = self._parts(inner, batch)
+        if parts:
+            return joined([part.sequences for part in parts], [self.class_logits(part.batch) for part in parts])
         grid = _Grid.of(batch)
         config = inner.config.get_text_config()
         if config.pad_token_id is None:
@@ -114,7 +122,16 @@ class Role:
 
     def hidden(self, batch: Batch) -> Tensor:
         """[T, H] below the head, at the tokens of the batch, in its order."""
-        return self._hidden(transformer_of(self.model), batch)
+        inner = transformer_of(self.model)
+        parts = self._parts(inner, batch)
+        if parts:
+            return joined([part.tokens for part in parts], [self._hidden(inner, part.batch) for part in parts])
+        return self._hidden(inner, batch)
+
+    def _parts(self, inner: PreTrainedModel, batch: Batch) -> list[Part]:
+        """The parts that must go through the model apart; empty where the batch goes through as one."""
+        limit = None if self.packed else frequency_limit(inner.config.get_text_config())
+        return [] if limit is None else parts_of(batch, limit)
 
     def _hidden(self, inner: PreTrainedModel, batch: Batch) -> Tensor:
         """[T, H] below the output layer, at the tokens of the batch."""
