@@ -28,8 +28,10 @@ def bounds(lengths: tuple[int, ...] = LENGTHS) -> Tensor:
     return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
 
 
-def plain(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, **options: object) -> Tensor:
-    """The formula over one dense [T, T] matrix with a block mask, each head by itself."""
+def plain(
+    query: Tensor, key: Tensor, value: Tensor, starts: Tensor, kept: Tensor | None = None, **options: object
+) -> Tensor:
+    """The formula over one dense [T, T] matrix with a block mask, each head by itself; kept [Hq, T, T]: of dropout."""
     tokens, group = len(query), query.shape[1] // key.shape[1]
     owner = torch.searchsorted(starts[1:].long(), torch.arange(tokens), right=True)
     distance = torch.arange(tokens)[:, None] - torch.arange(tokens)
@@ -46,7 +48,8 @@ def plain(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, **options: 
         scores = scores.masked_fill(~seen, float("-inf"))
         if options.get("sinks") is not None:
             scores = torch.cat([scores, options["sinks"][head].expand(tokens, 1)], dim=1)
-        outputs.append(torch.softmax(scores, dim=-1)[:, :tokens] @ value[:, head // group])
+        weights = torch.softmax(scores, dim=-1)[:, :tokens]
+        outputs.append((weights if kept is None else weights * kept[head]) @ value[:, head // group])
     return torch.stack(outputs, dim=1)
 
 
@@ -152,6 +155,50 @@ def test_dropout_drops_its_share_and_its_gradient_is_the_forwards() -> None:
 
     few = [x[:11].detach().requires_grad_() for x in inputs(2, 1)[:3]]
     assert torch.autograd.gradcheck(again, few)
+
+
+@pytest.mark.parametrize("lengths", [(300, 5, 300), (256, 257)])
+@pytest.mark.parametrize("extra", ["nothing", "softcap", "sinks"])
+@pytest.mark.parametrize("window", [None, 40])
+def test_dropout_of_long_sequences_is_the_formula_with_the_drawn_masks(
+    lengths: tuple[int, ...], extra: str, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond a block masks are kept and weights are computed again: each mask must meet its own block."""
+    drawn: list[Tensor] = []
+    make = attention.keep_mask
+    monkeypatch.setattr(attention, "keep_mask", lambda *given: drawn.append(make(*given)) or drawn[-1])
+    query, key, value, sinks = inputs(4, 2, lengths)
+    options = {
+        "scaling": 0.3,
+        "causal": True,
+        "window": window,
+        "softcap": 2.0 if extra == "softcap" else None,
+        "sinks": sinks if extra == "sinks" else None,
+    }
+    tensors = [query, key, value] + ([sinks] if extra == "sinks" else [])
+    torch.manual_seed(3)
+    found = packed_attention(query, key, value, bounds(lengths), dropout=0.25, **options)
+    kept = spread(drawn, lengths, window, heads=2, group=2) / 0.75
+    wanted = plain(query, key, value, bounds(lengths), kept=kept, **options)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-10)
+    for ours, reference in zip(gradients(found, tensors), gradients(wanted, tensors), strict=True):
+        torch.testing.assert_close(ours, reference, rtol=0, atol=1e-9)
+
+
+def spread(drawn: list[Tensor], lengths: tuple[int, ...], window: int | None, heads: int, group: int) -> Tensor:
+    """[Hq, T, T]: each block's mask [B * Hk, G * n, m] at the queries and keys of its sequences."""
+    starts, masks = bounds(lengths).tolist(), iter(drawn)
+    plan = pack_plan.plan_of(tuple(starts), True, window, torch.device("cpu"))
+    whole = torch.zeros(heads * group, starts[-1], starts[-1], dtype=torch.float64)
+    for bunch in plan.bunches:
+        for low, high, left, right in plan.blocks(bunch):
+            mask = next(masks).view(len(bunch.firsts), heads * group, high - low, right - left)
+            for own, first, length in zip(mask, bunch.firsts, bunch.lengths, strict=True):
+                last = first + min(high, length), first + min(right, length)  # what fills a short one is left out
+                to = whole[:, first + low : last[0], first + left : last[1]]
+                to.copy_(own[:, : to.shape[1], : to.shape[2]])
+    assert next(masks, None) is None
+    return whole
 
 
 def test_autocast_computes_in_its_dtype() -> None:

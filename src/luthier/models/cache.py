@@ -138,18 +138,19 @@ class Cache:
             longest = alike[0].length + 1
             self._groups.append(_Group(alike, _rounded(longest + _ROOM), start))
             start = self._groups[-1].block(len(alike))
-        old = list(zip(self._heads, self._layers, strict=True))
-        self._layers, self._heads, self._views = [], [], []
+        self._views = []
         into = {heads: self._rows(running, heads) for heads in before}
-        for heads, layer in old:
-            self._add(heads, *layer)
-            _copy(layer, self._layers[-1], before[heads], into[heads])
+        # Layer by layer, each dropped when it is copied: never is there more than one of them twice.
+        for at, heads in enumerate(self._heads):
+            layer = self._layers[at]  # zip would hold the one before, too
+            self._layers[at] = self._empty(heads, *layer)
+            _copy(layer, self._layers[at], before[heads], into[heads])
 
     def fill(self, kept: Sequence[KeysValues], sources: Mapping[Text, Tensor]) -> None:
         """Takes the keys and values of new texts out of a prefill; sources: where each one's tokens lie in it."""
         if not self._layers:
-            for keys, values in kept:
-                self._add(keys.shape[1], keys, values)
+            self._heads = [keys.shape[1] for keys, _ in kept]
+            self._layers = [self._empty(keys.shape[1], keys, values) for keys, values in kept]
         head = {heads: torch.arange(heads, device=self.device)[:, None] for heads in set(self._heads)}
         rows = {n: torch.cat([(at * n + head[n]).flatten() for at in sources.values()]) for n in head}
         into = {n: self._rows(sources, n) for n in head}
@@ -212,12 +213,11 @@ class Cache:
             for kept in layer:
                 kept[into : into + size] = kept[of : of + size]
 
-    def _add(self, heads: int, keys: Tensor, values: Tensor) -> None:
-        """One more layer, of zeros: what is hidden must still be a number."""
+    def _empty(self, heads: int, keys: Tensor, values: Tensor) -> KeysValues:
+        """A layer for all groups, of zeros: what is hidden must still be a number."""
         last = self._groups[-1]
         rows = last.block(len(last.texts)) * heads
-        self._heads.append(heads)
-        self._layers.append((keys.new_zeros(rows, keys.shape[-1]), values.new_zeros(rows, values.shape[-1])))
+        return keys.new_zeros(rows, keys.shape[-1]), values.new_zeros(rows, values.shape[-1])
 
     def _viewed(self, heads: int, layer: KeysValues) -> list[KeysValues]:
         """Each group's keys and values [texts * Hk, places, D]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import transformers as hf
 from tiny import make_bert, make_llama
 
 from luthier.core.errors import ModelError
-from luthier.models.cache import Cache
+from luthier.models.cache import Cache, Text
 from luthier.models.generate import generate, next_tokens
 from luthier.models.generate_packed import decoding_offset
 
@@ -148,6 +149,29 @@ def test_others_join_when_texts_leave() -> None:
     assert generate(model, many, stop=stop, pad=0, max_new_tokens=12, batch_tokens=150) == expected
     sizes = read_tokens(model, prompts=many, stop=stop, max_new_tokens=12, batch_tokens=150)
     assert max(sizes) <= 150
+
+
+def test_putting_texts_together_never_holds_more_than_one_layer_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, texts = Cache(torch.device("cpu")), [Text(0, 5), Text(1, 40)]
+    cache.arrange(texts)
+    kept = [(torch.randn(45, 2, 4), torch.randn(45, 2, 3)) for _ in range(6)]
+    cache.fill(kept, {texts[0]: torch.arange(5), texts[1]: torch.arange(5, 45)})
+    before = [weakref.ref(tensor) for layer in cache._layers for tensor in layer]
+    alive: list[int] = []
+    empty = Cache._empty
+
+    def counting(self: Cache, *layer: Any) -> Any:
+        alive.append(sum(tensor() is not None for tensor in before))
+        return empty(self, *layer)
+
+    monkeypatch.setattr(Cache, "_empty", counting)
+    cache.arrange()
+    assert alive == [12, 10, 8, 6, 4, 2]
+    rows = cache._rows(texts, 2)
+    for layer, given in zip(cache._layers, kept, strict=True):
+        for found, wanted in zip(layer, given, strict=True):
+            parts = [part.transpose(0, 1).flatten(0, 1) for part in (wanted[:5], wanted[5:])]
+            assert torch.equal(found[rows], torch.cat(parts))
 
 
 def test_equal_prompts_and_shared_beginnings_are_read_once() -> None:
