@@ -79,7 +79,7 @@ def make_room(
         size = max(min(tokens, budget), longest)
         adaptation, optimizer = phase.adaptation, phase.optimizer
         return estimate(
-            model, adaptation, optimizer, tokens=size, length=longest, keeps_best=keeps_best, recomputes=recomputes
+            model, adaptation, optimizer, tokens=size, lengths=lengths, keeps_best=keeps_best, recomputes=recomputes
         )
 
     def fits(tokens: int, recomputes: bool) -> bool:

@@ -24,7 +24,7 @@ from ..functional.low_rank_gated import LowRank, low_rank_gated
 from ..functional.norm import rms_norm
 from .linears import is_linear
 
-__all__ = ["fuse", "fuse_biases", "fuse_lora"]
+__all__ = ["fuse", "fuse_biases", "fuse_lora", "is_one_operation"]
 
 
 class _FusedLora(Linear):  # type: ignore[misc]
@@ -94,12 +94,23 @@ class _FusedGated(nn.Module):
     down_proj: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
-        layers = (self.gate_proj, self.up_proj, self.down_proj)
-        parts = [part for part in (_part(layer, x) for layer in layers) if part is not None]
+        parts = self._parts(x)
         if len(parts) < 3 or not isinstance(self.act_fn, (nn.SiLU, SiLUActivation)):
             result: Tensor = super().forward(x)
             return result
         return low_rank_gated(x, *parts)
+
+    def _parts(self, x: Tensor) -> list[LowRank]:
+        layers = (self.gate_proj, self.up_proj, self.down_proj)
+        return [part for part in (_part(layer, x) for layer in layers) if part is not None]
+
+
+def is_one_operation(module: nn.Module) -> bool:
+    """Whether the module is a gated block that in training would be computed as one operation."""
+    if not isinstance(module, _FusedGated) or not isinstance(module.act_fn, (nn.SiLU, SiLUActivation)):
+        return False
+    dropped = any(isinstance(part, nn.Dropout) and part.p > 0 for part in module.modules())
+    return not dropped and len(module._parts(next(module.parameters()).new_empty(0))) == 3
 
 
 def _part(layer: nn.Module, x: Tensor) -> LowRank | None:

@@ -49,7 +49,7 @@ def model(**changes: Any) -> Any:
 def needed(tokens: int, recomputes: bool = False) -> int:
     one = phase()
     return estimate(
-        model(), one.adaptation, one.optimizer, tokens=tokens, length=300, keeps_best=False, recomputes=recomputes
+        model(), one.adaptation, one.optimizer, tokens=tokens, lengths=LENGTHS, keeps_best=False, recomputes=recomputes
     ).total
 
 
