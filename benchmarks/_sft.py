@@ -2,7 +2,7 @@
 
 Both sides train over the same rows in the same order, each in a process of its own, ours and the peer's in turn. Useful
 tokens are those that are not padding; the first steps, which hold the longest rows and touch their memory for the first
-time, are not timed.
+time, are not timed. Rates are by processor time, and by wall time too where no run was kept waiting.
 
 Two comparisons: "as a user gets it", with what each side chooses by itself, and "like for like", with bf16 weights, the
 same allocator thresholds, the same threads and no recomputation. There the peer is called in its fastest way, which the
@@ -30,7 +30,7 @@ from typing import Any
 import psutil
 
 from benchmarks._search import best_size
-from benchmarks._turns import ALLOCATOR
+from benchmarks._turns import ALLOCATOR, quiet
 from benchmarks._workload import SETTLED, WARM, ceiling, write_model
 from benchmarks.record import Measured, finish
 
@@ -149,22 +149,21 @@ def rows_of(
     smaller: float | None = None,
     share: float | None = None,
 ) -> list[Measured]:
-    """The comparison's lines with their floors: rate, memory, and the share of the ceiling `best` (operations/s)."""
+    """The comparison's lines with their floors: rates, memory, and the share of the ceiling `best` (operations/s)."""
 
     def middle(side: str, key: str) -> float:
         return float(statistics.median(pair[side][key] for pair in pairs))
 
-    rates = [pair["ours"]["tokens_per_s"] / pair["other"]["tokens_per_s"] for pair in pairs]
+    def rates(unit: str, key: str) -> Measured:
+        ratios = [pair["ours"][key] / pair["other"][key] for pair in pairs]
+        return Measured(f"{name}: useful {unit}", middle("ours", key), middle("other", key), *_spread(ratios), faster)
+
+    undisturbed = all(quiet([run], run["threads"]) for pair in pairs for run in pair.values())
     memory = [pair["other"]["peak_gb"] / pair["ours"]["peak_gb"] for pair in pairs]
     shares = [pair["ours"]["operations_per_s"] / best for pair in pairs]
     return [
-        Measured(
-            f"{name}: useful tokens/s",
-            middle("ours", "tokens_per_s"),
-            middle("other", "tokens_per_s"),
-            *_spread(rates),
-            floor=faster,
-        ),
+        rates("tokens per processor second", "tokens_per_cpu_s"),
+        *([rates("tokens/s", "tokens_per_s")] if undisturbed else []),
         Measured(
             f"{name}: peak memory, GB (value: other over ours)",
             middle("ours", "peak_gb"),

@@ -149,17 +149,22 @@ class Clock:
             self.losses.append(loss)
 
     def result(self, kind: str, rows: list[Example], body: int, dtype: str) -> dict[str, Any]:
-        """Rate and memory over `rows`, taken in order. Errors: ValueError where no step ends after the settled ones."""
+        """Rates and memory over `rows`, in order. Errors: ValueError where no step ends after the settled ones."""
+        import torch
+
         done = list(accumulate(self.rows))
         began = next((at for at, count in enumerate(done) if count >= SETTLED and at), len(done))
         if began + 1 >= len(done):
             raise ValueError(f"{len(done)} steps over {len(rows)} rows: none is left after the first {SETTLED} rows")
         timed = rows[done[began] : done[-1]]
-        seconds = self.marks[-1] - self.marks[began]
+        seconds, processor = (times[-1] - times[began] for times in (self.marks, self.processor))
         tokens, learned = sum(len(row.ids) for row in timed), sum(row.learned for row in timed)
         return {
             "tokens_per_s": tokens / seconds,
-            "tokens_per_cpu_s": tokens / (self.processor[-1] - self.processor[began]),
+            "tokens_per_cpu_s": tokens / processor,
+            "wall": seconds,
+            "cpu": processor,
+            "threads": torch.get_num_threads(),
             "peak_gb": peak_resident() / 1e9,
             "operations_per_s": work(kind, body, tokens, learned) / seconds,
             "first_loss": self.losses[0],

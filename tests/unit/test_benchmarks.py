@@ -118,7 +118,7 @@ def test_the_clock_begins_once_memory_has_been_touched(monkeypatch: pytest.Monke
     rows += [_workload.Example((1,) * 30, 10), _workload.Example((1,) * 60, 20)]
     found = clock.result("lora", rows, 10, "float32")
     assert found["tokens_per_s"] == 90 / 6
-    assert found["tokens_per_cpu_s"] == 90 / 9
+    assert (found["tokens_per_cpu_s"], found["wall"], found["cpu"]) == (90 / 9, 6.0, 9.0)
     assert found["operations_per_s"] == _workload.work("lora", 10, 90, 30) / 6
     assert found["first_loss"] == 3.0
 
@@ -132,8 +132,10 @@ def test_no_step_after_the_settled_rows_and_two_steps_is_no_measurement(steps: l
         clock.result("lora", [], 1, "float32")
 
 
-def side(rate: float, memory: float) -> dict[str, float]:
-    return {"tokens_per_s": rate, "peak_gb": memory, "operations_per_s": rate * 1e9}
+def side(rate: float, memory: float, waited: float = 0.0) -> dict[str, float]:
+    times = {"wall": 10 + waited, "cpu": 20.0, "threads": 2}
+    rates = {"tokens_per_s": rate, "tokens_per_cpu_s": rate / 2, "operations_per_s": rate * 1e9}
+    return {**times, **rates, "peak_gb": memory}
 
 
 def test_ratios_are_of_pairs_with_their_spread() -> None:
@@ -142,10 +144,19 @@ def test_ratios_are_of_pairs_with_their_spread() -> None:
         {"ours": side(300, 3.0), "other": side(150, 6.0)},
         {"ours": side(450, 3.0), "other": side(150, 9.0)},
     ]
-    rate, memory, share = _sft.rows_of("x", pairs, 1e12)
+    processor, rate, memory, share = _sft.rows_of("x", pairs, 1e12, faster=3.5)
     assert (rate.ours, rate.other, rate.value, rate.low, rate.high) == (400, 150, 3.0, 2.0, 4.0)
+    assert (processor.ours, processor.other, processor.value) == (200, 75, 3.0)
+    assert (processor.floor, rate.floor) == (3.5, 3.5)
     assert (memory.value, memory.low, memory.high) == (2.0, 2.0, 3.0)
     assert (share.value, share.other, share.floor) == (0.4, 0.15, None)
+
+
+def test_wall_time_says_nothing_where_a_training_was_kept_waiting() -> None:
+    pairs = [{"ours": side(400, 3.0), "other": side(100, 6.0, waited=5.0)}]
+    names = [row.name for row in _sft.rows_of("x", pairs, 1e12)]
+    assert "x: useful tokens per processor second" in names
+    assert "x: useful tokens/s" not in names
 
 
 @pytest.mark.parametrize(("value", "holds"), [(1.0, True), (0.99, False), (float("nan"), False)])
