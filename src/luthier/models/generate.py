@@ -19,6 +19,7 @@ from .decoding import Request, chooser, next_tokens
 from .generate_packed import decoding_offset, generate_packed
 from .generate_padded import generate_padded
 from .heads import plain
+from .tokens import refuse_rowless
 
 __all__ = ["generate", "next_tokens"]
 
@@ -41,12 +42,14 @@ def generate(
     (Holtzman et al. 2020), with item i's numbers from seeds[i] (default: i). At most `batch_tokens` positions are held
     at once, padding and new tokens counted, or one prompt. Where the model has a last position, a prompt too long for
     it loses its beginning, with a warning. The model is in eval mode meanwhile.
-    Errors: ModelError for a model that keeps no key-value cache; ValueError for an empty prompt.
+    Errors: ModelError for a model that keeps no key-value cache, or a token that it has no row for; ValueError for an
+    empty prompt.
     """
     if seeds is not None and len(seeds) != len(prompts):
         raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts")
     if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("a prompt holds no token; give at least the begin token")
+    refuse_rowless(max(map(max, prompts), default=-1), plain(model).config)
     _refuse_uncached(model)
     cut, rooms, limit = _fit(model, prompts, max_new_tokens)
     own = seeds if seeds is not None else range(len(prompts))

@@ -26,7 +26,7 @@ from .files import CONFIG
 from .fold import fold_adapter
 from .heads import head_parameters
 from .source import Resolved, adapter_base, check_source, fetch, refuse_circle, resolve, weight_files
-from .tokens import load_tokenizer, stop_tokens, vocabulary_size
+from .tokens import load_tokenizer, spare_tokens, stop_tokens
 from .weights import refuse_infinite
 
 __all__ = [
@@ -260,10 +260,11 @@ def _accounted(missing: set[str], unexpected: set[str], folder: Path, task: Task
 
 def _fits(model: nn.Module, tokenizer: Any, source: str) -> None:
     table = model.get_input_embeddings()  # type: ignore[operator]
-    rows, needed = int(table.weight.shape[0]), vocabulary_size(tokenizer)
-    if needed > rows:
+    rows, ids = int(table.weight.shape[0]), set(tokenizer.get_vocab().values())
+    largest = max(ids - spare_tokens(tokenizer), default=-1)
+    if largest >= rows:
         raise ModelError(
-            f"the tokenizer has ids up to {needed - 1}, and the embedding has {rows} rows",
+            f"the tokenizer has ids up to {largest}, and the embedding has {rows} rows",
             where=source,
             expected="a row for every token",
             remedy="use the tokenizer that belongs to this model, without tokens added later",

@@ -34,6 +34,7 @@ from .attention import (
 )
 from .fused import fuse
 from .rotary import Part, frequency_limit, joined, parts_of
+from .tokens import refuse_rowless
 
 __all__ = ["Models", "Role", "role_of"]
 
@@ -156,6 +157,7 @@ class Role:
         return logps_of_logits(logits, targets, smoothing)
 
     def _inputs(self, batch: Batch, grid: _Grid) -> dict[str, Tensor]:
+        refuse_rowless(int(batch.ids.max()), transformer_of(self.model).config)
         if self.offset is None:
             return {"input_ids": grid.spread(batch.ids, self.pad), "attention_mask": grid.mask.long()}
         return {

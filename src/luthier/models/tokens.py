@@ -12,7 +12,7 @@ from ..core.sandbox import limited, refuse_powers, refuse_size
 from .files import read_json
 from .whole import refuse_code
 
-__all__ = ["choose_pad", "load_tokenizer", "stop_tokens", "vocabulary_size"]
+__all__ = ["choose_pad", "load_tokenizer", "refuse_rowless", "spare_tokens", "stop_tokens", "vocabulary_size"]
 
 _PROBE = "luthierprobe"
 
@@ -49,6 +49,28 @@ def load_tokenizer(folder: Path) -> tuple[Any, str | None]:
 def vocabulary_size(tokenizer: Any) -> int:
     """Rows that an embedding must have for every id of the tokenizer: the largest id plus one."""
     return max(tokenizer.get_vocab().values(), default=-1) + 1
+
+
+def spare_tokens(tokenizer: Any) -> set[int]:
+    """Ids of special tokens that neither text nor template leads to, so that a model may lack rows for them.
+
+    Gemma 3's smallest model, which sees no images, comes with a token for them. Text that spells a special token is
+    encoded as letters.
+    """
+    used = {getattr(tokenizer, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "unk", "cls", "sep", "mask")}
+    template = str(tokenizer.chat_template or "")
+    return {number for token, number in _special(tokenizer).items() if number not in used and token not in template}
+
+
+def refuse_rowless(largest: int, config: Any) -> None:
+    """Errors: ModelError where the largest of some ids has no row in the embedding of a model of this configuration."""
+    rows = config.get_text_config().vocab_size
+    if largest >= rows:
+        raise ModelError(
+            f"the token with id {largest} is used, and the embedding has {rows} rows",
+            expected="tokens that the model has a row for",
+            remedy="take the token out of the chat template",
+        )
 
 
 def choose_pad(tokenizer: Any) -> str | None:

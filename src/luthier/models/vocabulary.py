@@ -65,9 +65,14 @@ def grow(model: Any, tokenizer: Any, tokens: Sequence[str]) -> Grown:
     _check_spelling(tokenizer, new)
     needed = vocabulary_size(tokenizer)
     if needed > model.get_input_embeddings().weight.shape[0]:
+        rows = model.get_input_embeddings().weight.shape[0]
         _resize(model, needed)
+    else:
+        rows = needed
     for table in _tables(model):
         with torch.no_grad():
+            # Special tokens that the model came without rows for lie between its own and the new ones.
+            table[rows:first] = table[:rows].float().mean(0).to(table.dtype)
             for row, token in enumerate(new, first):
                 # In float32 and rounded once: a sum of bfloat16 rows would lose bits with every piece.
                 table[row] = table[cuts[token]].float().mean(0).to(table.dtype)

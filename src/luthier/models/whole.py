@@ -166,9 +166,11 @@ def _tokenizer(folder: Path, rows: Any) -> Iterator[Problem]:
 
 
 def _largest_id(stored: Mapping[str, Any]) -> int:
+    """The largest id that ordinary text can lead to."""
     vocabulary = stored["model"]["vocab"]  # a list in Unigram, else pieces by text
     pieces = range(len(vocabulary)) if isinstance(vocabulary, list) else vocabulary.values()
-    added = [token["id"] for token in stored.get("added_tokens") or ()]
+    # A special token without a row may be one that nothing leads to: the loaded tokenizer tells.
+    added = [token["id"] for token in stored.get("added_tokens") or () if not token.get("special")]
     return max(int(number) for number in (*pieces, *added))
 
 
