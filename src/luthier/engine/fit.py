@@ -357,7 +357,9 @@ class _Fitting:
         """Micro-batches as this fit began with, or smaller where the recipe has lowered them since."""
         kept = min(began, self.job.most_tokens or began)
         if kept != self.micro_tokens:
-            self.job.log("note", phase=self.job.phase.name, text=f"micro-batches of {kept} tokens, as before it stopped")
+            self.job.log(
+                "note", phase=self.job.phase.name, text=f"micro-batches of {kept} tokens, as before it stopped"
+            )
             self.micro_tokens = kept
             self.validation = self._validation_batches()
 
