@@ -34,8 +34,11 @@ BFLOAT16_LOSS, BFLOAT16 = 0.004, 0.04
 """The same shares in bf16, against the float32 reference: 2^-8 is half a unit in the last place, of which gradients
 gather some. 0.0012 and 0.020 were measured."""
 WORSE = 1.25
-"""Times the distance of the reference path in bf16 from float32: the fast one must not stray farther. Both round, in
-another order; 1.16 was measured."""
+"""Times the distance of the reference path in bf16 from float32: the fast one must not stray farther.
+1.13 was measured."""
+DRAWS = 3
+"""Sets of weights over which these distances are added up: both paths round, in another order, so that for a single set
+the ratio scatters from 0.7 to 1.4."""
 
 
 def cases() -> list[Composition]:
@@ -91,18 +94,19 @@ def unfused() -> Iterator[None]:
         yield
 
 
-def adapted(one: Composition, task: Task, dtype: torch.dtype) -> tuple[Loaded, nn.Module]:
+def adapted(one: Composition, task: Task, dtype: torch.dtype, draw: int) -> tuple[Loaded, nn.Module]:
     """The adapted model in eval mode, all that ever trains unfrozen, with weights that leave nothing at zero.
 
-    They are multiples of what bf16 holds: the same numbers in either dtype, so that arithmetic alone can differ.
+    They are multiples of what bf16 holds: the same numbers in either dtype, so that arithmetic alone can differ. Each
+    `draw` is another set of them.
     """
     loaded = one.load(task)
-    torch.manual_seed(0)  # adapters begin in random numbers
+    torch.manual_seed(draw)  # adapters begin in random numbers
     model = one.adaptation.apply(cast(loaded.model, dtype)).eval()
     one.adaptation.at(1.0, model)
     with torch.no_grad():
         for number, parameter in enumerate(model.parameters()):
-            generator = torch.Generator().manual_seed(number)
+            generator = torch.Generator().manual_seed(1000 * draw + number)
             noise = 0.06 * torch.randn(parameter.shape, generator=generator)
             parameter.copy_((parameter.float() + noise).bfloat16())
     return loaded, model
@@ -116,10 +120,10 @@ def measured(one: Composition, task: Task, models: Any, cuts: list[list[int]]) -
 
 
 def fast(
-    one: Composition, task: Task, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    one: Composition, task: Task, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, draw: int = 0
 ) -> tuple[float, dict[str, Tensor]]:
     """By the engine's own path: packs of several rows."""
-    loaded, model = adapted(one, task, dtype)
+    loaded, model = adapted(one, task, dtype, draw)
     role = role_of(model, loaded.tokenizer.pad_token_id)
     assert role.packed
     rows = list(range(len(task.rows)))
@@ -127,10 +131,10 @@ def fast(
     return measured(one, task, Models(role), [rows[:4], rows[4:]])
 
 
-def reference(one: Composition, task: Task, dtype: torch.dtype) -> tuple[float, dict[str, Tensor]]:
+def reference(one: Composition, task: Task, dtype: torch.dtype, draw: int = 0) -> tuple[float, dict[str, Tensor]]:
     """By the reference path, a row at a time."""
     with unfused():
-        loaded, model = adapted(one, task, dtype)
+        loaded, model = adapted(one, task, dtype, draw)
         for module in model.modules():
             own = getattr(sys.modules[type(module).__module__], type(module).__name__)
             assert type(module) is own, f"{type(module).__name__} is not the class of that name"
@@ -164,7 +168,12 @@ def test_the_fast_path_gives_the_loss_and_gradients_of_the_reference_path(
         reach = max(float(gradient.norm()), largest / 100)
         assert float((found[name] - gradient).norm()) <= FLOAT32 * reach, name
 
-    half_loss, half = fast(one, task, torch.bfloat16, monkeypatch)
-    _, stock = reference(one, task, torch.bfloat16)
-    assert half_loss == pytest.approx(loss, rel=BFLOAT16_LOSS)
-    assert distance(half, exact) <= min(BFLOAT16, WORSE * distance(stock, exact))
+    ours, theirs = [], []
+    for draw in range(DRAWS):
+        wanted_loss, wanted = reference(one, task, torch.float32, draw) if draw else (loss, exact)
+        half_loss, half = fast(one, task, torch.bfloat16, monkeypatch, draw)
+        assert half_loss == pytest.approx(wanted_loss, rel=BFLOAT16_LOSS)
+        ours.append(distance(half, wanted))
+        theirs.append(distance(reference(one, task, torch.bfloat16, draw)[1], wanted))
+    assert max(ours) <= BFLOAT16
+    assert sum(ours) <= WORSE * sum(theirs)
