@@ -64,9 +64,8 @@ docs: setup
 
 nano: setup
 	@test -n "$(LUTHIER_DATA)" || { echo "set LUTHIER_DATA to the folder of the outside data"; exit 2; }
-	$(BIN)/python tools/make_nano_start.py out/nano-start
-	$(BIN)/luthier run nano --out out/nano \
-		"data.train=[{path: $(LUTHIER_DATA)/text/stories.jsonl.xz}, {path: $(LUTHIER_DATA)/text/books.jsonl.xz, limit: 30}]"
+	test -f out/nano/nano.yaml || $(BIN)/python tools/make_nano.py out/nano
+	$(BIN)/luthier run out/nano/nano.yaml --out out/nano/run
 
 clean:
 	rm -rf $(VENV) build dist out runs .pytest_cache .mypy_cache .ruff_cache

@@ -107,6 +107,7 @@ class Row:
 
     ids: [L] token ids. supervised: [L] True where the token is a target (never at 0: nothing precedes it).
     fields: what the objective's encode adds for each sequence, e.g. {"label": int array of shape []}.
+    repeat: how often it comes in an epoch, on average.
     """
 
     id: str
@@ -115,6 +116,7 @@ class Row:
     weight: float = 1.0
     groups: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    repeat: float = 1.0
 
 
 class Encoder(Protocol):

@@ -60,6 +60,7 @@ class Example:
     parts: named contents: "text", "messages", later "prompt", "chosen", "rejected", "a", "b".
     target: the class, classes, number, tags or reference answers; None where the parts hold it all.
     groups: task, domain, source, protected attributes: what splits, balances and audits go by.
+    weight: what it counts in the loss. repeat: how often it comes in an epoch, on average.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Example:
     target: Target = None
     groups: Mapping[str, str] = field(default_factory=dict)
     weight: float = 1.0
+    repeat: float = 1.0
 
     def text(self) -> str:
         """All of the example's text in reading order, for steps that look at content."""
@@ -106,6 +108,7 @@ class Example:
             "target": list(self.target) if isinstance(self.target, tuple) else self.target,
             "groups": dict(self.groups),
             "weight": self.weight,
+            "repeat": self.repeat,
             "origin": {
                 "file": self.origin.file,
                 "row": self.origin.row,
@@ -136,6 +139,7 @@ class Example:
             target=tuple(target) if isinstance(target, list) else target,
             groups=value["groups"],
             weight=value["weight"],
+            repeat=value["repeat"],
         )
 
     def __str__(self) -> str:

@@ -78,6 +78,9 @@ class Source(Part):
     format: FormatSlot | None = Field(None, description="named, or detected from the first records")
     columns: dict[str, str] = Field(default_factory=dict, description="this format's key: the file's own column")
     weight: float = Field(1.0, gt=0, description="what each of its rows counts in the loss, beside others of 1")
+    repeat: float = Field(
+        1.0, gt=0, description="how often each of its rows comes in an epoch; 0.5: every second, others each time"
+    )
     limit: int | None = Field(None, gt=0, description="only the first rows, for a quick look")
 
 

@@ -133,7 +133,7 @@ class Encoding:
             name = example.id if len(found) == 1 else f"{example.id}#{number}"
             encoded = self._fitted(example, name, said, tools, rendered)
             if encoded is not None:
-                rows.append(Row(name, *encoded, example.weight, example.groups))
+                rows.append(Row(name, *encoded, example.weight, example.groups, repeat=example.repeat))
         return rows
 
     def document(self, example: Example) -> list[Row]:
@@ -150,7 +150,8 @@ class Encoding:
         rows = []
         for number, window in enumerate(windows, 1):
             name = example.id if len(windows) == 1 else f"{example.id}#{number}"
-            rows.append(Row(name, window, np.arange(len(window)) > 0, example.weight, example.groups))
+            learned = np.arange(len(window)) > 0
+            rows.append(Row(name, window, learned, example.weight, example.groups, repeat=example.repeat))
         return rows
 
     def sequence(self, example: Example, **fields: NDArray[Any]) -> list[Row]:
@@ -170,7 +171,8 @@ class Encoding:
         if not len(body):
             self.log.dropped[example.id] = "there is no text in it"
             return []
-        return [Row(example.id, ids, np.zeros(len(ids), dtype=np.bool_), example.weight, example.groups, fields)]
+        nothing = np.zeros(len(ids), dtype=np.bool_)
+        return [Row(example.id, ids, nothing, example.weight, example.groups, fields, example.repeat)]
 
     # ---- generation ------------------------------------------------------------------------------------------------
 

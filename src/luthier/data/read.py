@@ -391,4 +391,5 @@ def _example(
         target=contents.get("target"),
         groups=kept,
         weight=float(contents.get("weight", 1.0)) * source.weight,
+        repeat=source.repeat,
     )

@@ -1,6 +1,6 @@
 """Examples to and from Parquet: equal examples come back, and the same examples give the same bytes.
 
-Columns: id, parts, target and groups (JSON text), weight, file, row, parents, steps, synthetic.
+Columns: id, parts, target and groups (JSON text), weight, repeat, file, row, parents, steps, synthetic.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _COLUMNS: Mapping[str, Callable[[Example], Any]] = {
     "target": lambda example: _encoded(example.target),
     "groups": lambda example: _encoded(dict(example.groups)),
     "weight": lambda example: example.weight,
+    "repeat": lambda example: example.repeat,
     "file": lambda example: example.origin.file,
     "row": lambda example: example.origin.row,
     "parents": lambda example: example.origin.parents,
@@ -41,7 +42,7 @@ def write_examples(path: Path, examples: Sequence[Example]) -> None:
     schema = pa.schema(
         [("id", pa.string())]
         + [(name, pa.string()) for name in _JSON]
-        + [("weight", pa.float64()), ("file", pa.string()), ("row", pa.int64())]
+        + [("weight", pa.float64()), ("repeat", pa.float64()), ("file", pa.string()), ("row", pa.int64())]
         + [("parents", texts), ("steps", texts), ("synthetic", pa.bool_())]
     )
     write_columns(path, examples, schema, _COLUMNS)
@@ -71,6 +72,7 @@ def _from_row(row: dict[str, Any]) -> Example:
             "id": row["id"],
             **{name: json.loads(row[name]) for name in _JSON},
             "weight": row["weight"],
+            "repeat": row["repeat"],
             "origin": origin,
         }
     )

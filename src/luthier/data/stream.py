@@ -1,7 +1,8 @@
 """The order of the data: which rows an optimizer step sees, as a pure function of the step's number.
 
-Each epoch is a permutation drawn from (seed, epoch). Steps take whole rows from it until the budget is full; the last
-step of an epoch is as full as what is left. Nothing is remembered between steps, so resuming is naming the next step.
+Each epoch is a permutation drawn from (seed, epoch), of rows that come once or as often as they are to be repeated.
+Steps take whole rows from it until the budget is full; the last step of an epoch is as full as what is left. Nothing is
+remembered between steps, so resuming is naming the next step.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ __all__ = ["Stream"]
 class Stream:
     """Rows of length `lengths` [n] in tokens, `per_step` of them a step, in an order drawn from `seed`.
 
-    Errors: DataError where there is nothing to draw from.
+    repeats [n]: how often each row comes in an epoch (None: once). Of rows with a part left over (0.25 of 1.25) so many
+    come once more as the parts add up to, others in each epoch. Errors: DataError where there is nothing to draw from.
     """
 
-    def __init__(self, lengths: Sequence[int], per_step: PerStep, seed: int) -> None:
+    def __init__(
+        self, lengths: Sequence[int], per_step: PerStep, seed: int, repeats: Sequence[float] | None = None
+    ) -> None:
         self._lengths: Ints = np.asarray(lengths, dtype=np.int64)
         self._per_step = per_step
         self._seed = seed
+        self._repeats = None if repeats is None or set(repeats) == {1.0} else np.asarray(repeats, dtype=np.float64)
         if not len(self._lengths):
             raise DataError(
                 "there is nothing to train on: not one row",
@@ -86,9 +91,27 @@ class Stream:
     def _order(self, epoch: int) -> Ints:
         # Raw bits of PCG64 and a stable sort: unlike Generator.permutation, numpy promises that these never change.
         bits = np.random.PCG64(np.random.SeedSequence([self._seed % 2**64, epoch]))
-        keys: NDArray[np.uint64] = bits.random_raw(len(self._lengths))
-        order: Ints = np.argsort(keys, kind="stable")
-        return order
+
+        def drawn(count: int) -> Ints:
+            keys: NDArray[np.uint64] = bits.random_raw(count)
+            order: Ints = np.argsort(keys, kind="stable")
+            return order
+
+        if self._repeats is None:
+            return drawn(len(self._lengths))
+        every = np.repeat(np.arange(len(self._lengths)), self._copies(drawn(len(self._lengths)), bits))
+        return every[drawn(len(every))]
+
+    def _copies(self, order: Ints, bits: np.random.PCG64) -> Ints:
+        """[n] how often each row comes in an epoch: what is left over of the repeats is dealt out along `order`."""
+        assert self._repeats is not None
+        copies = np.floor(self._repeats).astype(np.int64)
+        begin = int(bits.random_raw()) / 2**64
+        reached = np.floor(np.cumsum((self._repeats - copies)[order]) + begin).astype(np.int64)
+        copies[order] += np.diff(reached, prepend=0)
+        if not copies.any():
+            copies[order[0]] = 1  # an epoch has a row
+        return copies
 
     def _bounds(self, lengths: Ints) -> list[int]:
         if self._per_step.rows is not None:

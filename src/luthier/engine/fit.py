@@ -114,7 +114,7 @@ class _Fitting:
         self.job = job
         phase = job.phase
         self.lengths = [len(row.ids) for row in job.rows]
-        self.stream = Stream(self.lengths, phase.per_step, job.seed)
+        self.stream = Stream(self.lengths, phase.per_step, job.seed, [row.repeat for row in job.rows])
         self.total = self._total_steps()
         self.every = phase.watch.every or max(1, self.total // VALIDATIONS)
         self.save_every = phase.checkpoints.every or self.every

@@ -57,7 +57,8 @@ def _rows(rows: Sequence[Row]) -> str:
     for row in rows:
         fields = sorted(row.fields.items())
         shapes = [(name, str(value.dtype), value.shape) for name, value in fields]
-        digest.update(repr((row.id, len(row.ids), row.weight, sorted(row.groups.items()), shapes)).encode())
+        said = (row.id, len(row.ids), row.weight, row.repeat, sorted(row.groups.items()), shapes)
+        digest.update(repr(said).encode())
         digest.update(row.ids.tobytes() + row.supervised.tobytes())
         for _, value in fields:
             digest.update(value.tobytes())

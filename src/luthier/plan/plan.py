@@ -16,6 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from ..core.component import describe
 from ..core.contracts import Row
 from ..core.evidence import CheckContext
@@ -189,11 +191,11 @@ class _Planning:
         rows = {name: encode_all(phase.objective, examples, encoding) for name, examples in splits.items() if examples}
         if number == 0:
             self.samples = rows["train"][:SHOWN]
-        stream = Stream([len(row.ids) for row in rows["train"]], phase.per_step, setting.seed)
+        lengths, repeats = [len(row.ids) for row in rows["train"]], [row.repeat for row in rows["train"]]
+        stream = Stream(lengths, phase.per_step, setting.seed, repeats)
         steps = phase.steps or stream.steps_in(phase.epochs or 1.0)
-        tokens = round(sum(len(row.ids) for row in rows["train"]) * steps / stream.steps_in(1.0))
+        tokens = round(float(np.dot(lengths, repeats)) * steps / stream.steps_in(1.0))
         model = loaded.model
-        lengths = [len(row.ids) for row in rows["train"]]
         validates = "validation" in rows
         room = make_room(model, phase, self.recipe.machine, setting.compute.device, lengths, validates=validates)
         if room.gradient_checkpointing:

@@ -50,12 +50,12 @@ class Talks(Objective):
 def test_a_conversation_is_one_row_with_its_answers_learned():
     e = encoding()
     (row,) = e.conversation(
-        talk(("user", "How long?"), ("assistant", "Two hours."), weight=2.0, groups={"domain": "shop"})
+        talk(("user", "How long?"), ("assistant", "Two hours."), weight=2.0, repeat=3.0, groups={"domain": "shop"})
     )
     assert row.ids.dtype == np.int64
     assert row.supervised.dtype == np.bool_
     assert said(row, e) == "Two hours.<|im_end|>"
-    assert (row.id, row.weight, row.groups) == ("r", 2.0, {"domain": "shop"})
+    assert (row.id, row.weight, row.repeat, row.groups) == ("r", 2.0, 3.0, {"domain": "shop"})
     assert e.log.counts() == {"truncated": 0, "dropped": 0, "untrained": 0, "prompts": 0}
 
 

@@ -276,9 +276,11 @@ def test_columns_rename_and_hide(tmp_path: Path) -> None:
 
 def test_groups_weight_and_limit(tmp_path: Path) -> None:
     path = save(tmp_path, "a.jsonl", lines(*({"text": str(n), "tale": n // 2, "kind": "k"} for n in range(6))))
-    result = read([Source(path=str(path), weight=2.5, limit=4)], split_by="tale", groups=("kind",), optional=("more",))
+    result = read(
+        [Source(path=str(path), weight=2.5, repeat=0.5, limit=4)], split_by="tale", groups=("kind",), optional=("more",)
+    )
     assert [e.groups for e in result.examples] == [{"kind": "k", "tale": str(n // 2)} for n in range(4)]
-    assert {e.weight for e in result.examples} == {2.5}
+    assert {(e.weight, e.repeat) for e in result.examples} == {(2.5, 0.5)}
     assert result.files[0].rows == 4
     with pytest.raises(DataError, match="no row has the column 'tail'") as caught:
         read([Source(path=str(path))], split_by="tail")

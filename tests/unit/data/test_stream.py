@@ -1,7 +1,9 @@
-"""The order of the data: every row once an epoch, whole rows within the budget, the same order after a stop."""
+"""The order of the data: rows as often an epoch as they should, whole rows within the budget, alike after a stop."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -79,3 +81,42 @@ def test_parts_of_epochs_are_rounded_up():
 def test_nothing_to_train_on_is_an_error():
     with pytest.raises(DataError, match="nothing to train on"):
         Stream([], PerStep(rows=2), seed=1)
+
+
+@given(
+    repeats=st.lists(st.sampled_from([0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 4.75]), min_size=1, max_size=30),
+    seed=st.integers(0, 2**63),
+)
+@settings(max_examples=60, deadline=None)
+def test_rows_come_as_often_as_they_are_to_be_repeated(repeats: list[float], seed: int):
+    stream = Stream([3] * len(repeats), PerStep(rows=4), seed, repeats)
+    step = 0
+    seen = Counter[int]()
+    for epoch in range(3):
+        here = Counter[int]()
+        while stream.epoch_of(step) == epoch:
+            here.update(stream.rows_of(step))
+            step += 1
+        for row, repeat in enumerate(repeats):
+            assert here[row] in (math.floor(repeat), math.ceil(repeat)) or sum(here.values()) == 1
+        assert abs(sum(here.values()) - sum(repeats)) <= 1
+        seen.update(here)
+    assert step == stream.steps_in(3)
+    again = Stream([3] * len(repeats), PerStep(rows=4), seed, repeats)
+    assert Counter(row for at in reversed(range(step)) for row in again.rows_of(at)) == seen
+
+
+def test_what_comes_in_part_of_the_epochs_is_another_part_each_time():
+    stream = Stream([1] * 40, PerStep(rows=100), 5, [0.25] * 40)
+    epochs = [set(stream.rows_of(epoch)) for epoch in range(24)]
+    assert {len(epoch) for epoch in epochs} <= {10, 11}
+    assert len({frozenset(epoch) for epoch in epochs}) == 24
+    assert set.union(*epochs) == set(range(40))
+
+
+def test_rows_that_all_come_once_are_in_the_order_of_always():
+    plain, given = (
+        Stream(LENGTHS, PerStep(tokens=300), 3),
+        Stream(LENGTHS, PerStep(tokens=300), 3, [1.0] * len(LENGTHS)),
+    )
+    assert [plain.rows_of(step) for step in range(5)] == [given.rows_of(step) for step in range(5)]
