@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["Measured", "finish", "measured_here", "section", "table", "update"]
+__all__ = ["Measured", "finish", "measured_here", "placed", "section", "table", "update"]
 
 PACKAGES = (
     "luthier",
@@ -127,13 +127,13 @@ def finish(rows: Sequence[Measured], file: Path | None) -> int:
 
 
 def section(name: str, rows: Sequence[Mapping[str, Any]], drawing: str | None = None) -> str:
-    """One file's section of the page, marks included; drawing: its place, seen from the page.
+    """One file's section of the page, without its marks; drawing: its place, seen from the page.
 
     Errors: ValueError for a file without rows.
     """
     if not rows:
         raise ValueError(f"{name} holds no rows")
-    text = [f"<!-- begin {name} -->", f"## {name}", ""]
+    text = [f"## {name}", ""]
     for where in _places(rows):
         versions = ", ".join(f"{package} {version}" for package, version in where["versions"].items())
         text += [
@@ -144,7 +144,7 @@ def section(name: str, rows: Sequence[Mapping[str, Any]], drawing: str | None = 
         text += ["", table([row for row in rows if row["measured"] == where]), ""]
     if drawing is not None:
         text += [f"![{name}: the rows above, drawn]({drawing})", ""]
-    return "\n".join([*text, f"<!-- end {name} -->"])
+    return "\n".join(text)
 
 
 def _places(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -157,8 +157,14 @@ def _places(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def update(page: str, name: str, rows: Sequence[Mapping[str, Any]], drawing: str | None = None) -> str:
     """The page with this file's section replaced where it stands, or added at the end; drawing as in `section`."""
-    new = section(name, rows, drawing)
-    marks = re.compile(rf"<!-- begin {re.escape(name)} -->.*?<!-- end {re.escape(name)} -->", re.DOTALL)
+    return placed(page, name, section(name, rows, drawing))
+
+
+def placed(page: str, name: str, text: str) -> str:
+    """The page with `text` between the marks of `name`, where they stand, or at the end."""
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    new = f"{begin}\n{text}\n{end}"
+    marks = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     if marks.search(page):
         return marks.sub(lambda _: new, page)
     return f"{page.rstrip()}\n\n{new}\n" if page.strip() else f"{new}\n"
