@@ -205,11 +205,6 @@ class ParameterGroup:
 class Role(Protocol):
     """A model as an objective sees it: verbs, not layers. What is packed or chunked stays behind them."""
 
-    @property
-    def packed(self) -> bool:
-        """Whether sequences go in end to end, without padding."""
-        ...
-
     model: nn.Module
 
     def logps(self, batch: Batch, smoothing: float = 0.0, *, alike: bool = False) -> Tensor:
@@ -240,9 +235,6 @@ class Objective(Component):
     """Parts of an Example, any one of which it can encode."""
     task: ClassVar[Literal["causal_lm", "sequence_classification"]]
     """The head that the model must have."""
-    side_by_side: ClassVar[bool] = False
-    """Whether `loss` may run for two parts of a batch at once, in two threads: no sequence depends on another, and
-    nothing of the model is changed on the way (no hook, no adapter turned off)."""
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
         """What must be known of the training data before encoding (classes, their weights), as plain JSON values."""

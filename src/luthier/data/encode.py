@@ -148,10 +148,9 @@ class Encoding:
         stride = self.max_length - 1
         windows = [ids[start : start + self.max_length] for start in range(0, len(ids) - 1, stride)]
         rows = []
-        for number, window in enumerate(windows, 1):
+        for number, part in enumerate(windows, 1):
             name = example.id if len(windows) == 1 else f"{example.id}#{number}"
-            learned = np.arange(len(window)) > 0
-            rows.append(Row(name, window, learned, example.weight, example.groups, repeat=example.repeat))
+            rows.append(Row(name, part, np.arange(len(part)) > 0, example.weight, example.groups, {}, example.repeat))
         return rows
 
     def sequence(self, example: Example, **fields: NDArray[Any]) -> list[Row]:
@@ -171,8 +170,8 @@ class Encoding:
         if not len(body):
             self.log.dropped[example.id] = "there is no text in it"
             return []
-        nothing = np.zeros(len(ids), dtype=np.bool_)
-        return [Row(example.id, ids, nothing, example.weight, example.groups, fields, example.repeat)]
+        no = np.zeros(len(ids), dtype=np.bool_)
+        return [Row(example.id, ids, no, example.weight, example.groups, fields, example.repeat)]
 
     # ---- generation ------------------------------------------------------------------------------------------------
 

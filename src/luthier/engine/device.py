@@ -106,7 +106,7 @@ def allocator() -> str:
     return next(known, "glibc" if library.startswith(("libc.", "libc-")) else "system")
 
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 _LARGEST = (2**31 - 1, 4 * 2**20 * ctypes.sizeof(ctypes.c_long))
 """Bytes of a block that comes from the heap: the most that mallopt's argument holds, and all that some versions of
 glibc take (DEFAULT_MMAP_THRESHOLD_MAX, 32 MiB on 64 bits)."""
@@ -139,8 +139,6 @@ def keep_memory() -> bool:
     if allocator() != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    # One heap for all threads: those of their own keep no large block.
-    mallopt(_ARENA_MAX, 1)
     # -1: the heap's free end is never given back (mallopt(3)).
     return bool(mallopt(_TRIM_THRESHOLD, -1)) and any(mallopt(_MMAP_THRESHOLD, size) for size in _LARGEST)
 

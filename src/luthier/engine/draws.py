@@ -1,4 +1,4 @@
-"""What a fit draws at random: the seed of each step, noise on embeddings, and whether a step draws anything."""
+"""What a fit draws at random: the seed of each step, and noise on embeddings."""
 
 from __future__ import annotations
 
@@ -6,23 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
-from ..core.contracts import Models, Objective, Row
-from ..functional.packing import pack
-
-__all__ = ["draws", "embedding_noise", "seed_of"]
-
-
-@torch.no_grad()
-def draws(objective: Objective, models: Models, row: Row) -> bool:
-    """Whether the loss takes random numbers (dropout, noise), seen at one row with the model as it is: in training."""
-    device = next(models.policy.model.parameters()).device
-    before = torch.get_rng_state()
-    objective.loss(models, pack([row]).to(device))
-    after = torch.get_rng_state()
-    torch.set_rng_state(before)
-    return not torch.equal(before, after)
+__all__ = ["embedding_noise", "seed_of"]
 
 
 def seed_of(seed: int, step: int) -> int:

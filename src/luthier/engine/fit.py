@@ -21,7 +21,6 @@ from ..data.stream import Stream
 from ..functional.packing import micro_batches, pack
 from .ahead import Ahead
 from .checkpoint import Checkpoint, Checkpoints
-from .crew import Crew, crew_at, pays
 from .device import release_memory
 from .draws import embedding_noise, seed_of
 from .identity import identity_of
@@ -126,7 +125,6 @@ class _Fitting:
         self.checkpoints = Checkpoints(job.folder, phase.checkpoints.keep) if job.folder else None
         self.ahead = Ahead(self._rows_of, self._batches, self.total)
         self.validation = self._validation_batches()
-        self.pair: tuple[Crew, Stepper] | None = None
         self.losses: list[float] = []
         self.best_weights: dict[str, torch.Tensor] | None = None
 
@@ -154,11 +152,7 @@ class _Fitting:
         model = self.job.models.policy.model
         model.train()
         try:
-            with (
-                embedding_noise(self.job.models.policy, self.job.phase.embedding_noise),
-                crew_at(pays(self.job.objective, self.job.models, self.job.rows)) as crew,
-            ):
-                self.pair = (crew, self.stepper) if crew else None
+            with embedding_noise(self.job.models.policy, self.job.phase.embedding_noise):
                 while step < self.total and not stopped:
                     self._one_step(step)
                     step += 1
@@ -216,8 +210,7 @@ class _Fitting:
             try:
                 with self.meter.part("data"):
                     batches = self.ahead.take(step, chosen, self.micro_tokens)
-                job = self.job
-                return accumulate(job.objective, job.penalties, job.models, batches, self.meter, self.pair)
+                return accumulate(self.job.objective, self.job.penalties, self.job.models, batches, self.meter)
             except (RuntimeError, MemoryError) as error:
                 cut = micro_batches(chosen, self.lengths, self.micro_tokens)
                 sizes = [[self.lengths[index] for index in part] for part in cut]

@@ -61,11 +61,7 @@ class Meter:
         """Counts what happens inside to a part of the steps: data, forward, backward, optimizer."""
         began = time.perf_counter()
         yield
-        self.add(name, time.perf_counter() - began)
-
-    def add(self, name: str, seconds: float) -> None:
-        """Counts seconds to a part of the steps."""
-        self.parts[name] = self.parts.get(name, 0.0) + seconds
+        self.parts[name] = self.parts.get(name, 0.0) + time.perf_counter() - began
 
     @property
     def rate(self) -> float:

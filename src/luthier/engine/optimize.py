@@ -71,24 +71,6 @@ class Stepper:
         parameter.register_post_accumulate_grad_hook(to_master)  # type: ignore[no-untyped-call]
         parameter.requires_grad_(not frozen)
 
-    def learning(self) -> list[nn.Parameter]:
-        """The parameters that learn now (gradual unfreezing adds to them), in their order."""
-        return [parameter for parameter in self.parameters if parameter.requires_grad]
-
-    def add(self, *parts: list[Tensor | None]) -> None:
-        """Adds gradients of `learning` from parts of a micro-batch, in the parts' order; the lists are used up.
-
-        A pair of two-byte gradients goes as its four-byte sum comes, so that all together take no more memory.
-        """
-        learning = [at for at, parameter in enumerate(self.parameters) if parameter.requires_grad]
-        for place, at in enumerate(learning):
-            total = self.masters[at].grad
-            for part in parts:
-                found, part[place] = part[place], None
-                if found is not None:
-                    total = found.float() if total is None else total.add_(found)
-            self.masters[at].grad = total
-
     def gradient_norm(self) -> float:
         """The norm over all trained parameters, before clipping; gradients are scaled to at most `clip`."""
         moving = [master for master in self.masters if master.grad is not None]

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from ..core.contracts import Batch, Models, Objective, Penalty, Term
-from .crew import Crew, halves
 from .meter import Meter
-from .optimize import Stepper
 
 __all__ = ["StepLoss", "accumulate", "mean_loss", "step_counts"]
 
@@ -46,24 +44,18 @@ def accumulate(
     models: Models,
     batches: Sequence[Batch],
     meter: Meter | None = None,
-    pair: tuple[Crew, Stepper] | None = None,
 ) -> StepLoss:
     """Gradients of the whole step, micro-batch by micro-batch; nothing is averaged over micro-batches.
 
-    meter: is told the seconds of forward and backward. pair: who computes the halves of a micro-batch side by side,
-    and who adds up their gradients; for an objective that allows it.
+    meter: is told the seconds of forward and backward.
     """
     meter = meter or Meter()
     counts = step_counts(objective, batches)
     sums: dict[str, Tensor] = {}
     for batch in batches:
-        parts = halves(batch) if pair else [batch]
-        if pair and len(parts) > 1:
-            _side_by_side(pair, objective, models, parts, counts, sums, meter)
-        else:
-            with meter.part("forward"):
-                loss = _share(objective.loss(models, batch), counts, sums)
-            _backward(loss, meter)
+        with meter.part("forward"):
+            loss = _share(objective.loss(models, batch), counts, sums)
+        _backward(loss, meter)
     for penalty, state in penalties:
         with meter.part("forward"):
             loss = _share(penalty.terms(models, None, state), {}, sums)
@@ -72,41 +64,6 @@ def accumulate(
     tokens = sum(batch.ids.numel() for batch in batches)
     supervised = int(sum(batch.supervised.sum() for batch in batches))
     return StepLoss(sum(terms.values()), terms, tokens, supervised)
-
-
-def _side_by_side(
-    pair: tuple[Crew, Stepper],
-    objective: Objective,
-    models: Models,
-    parts: Sequence[Batch],
-    counts: Mapping[str, Tensor],
-    sums: dict[str, Tensor],
-    meter: Meter,
-) -> None:
-    """As for one micro-batch; each part has sums and gradients of its own, which are added in the parts' order."""
-    crew, stepper = pair
-    leaves = stepper.learning()
-
-    def work(part: Batch) -> tuple[list[Tensor | None], dict[str, Tensor], dict[str, float]]:
-        own: dict[str, Tensor] = {}
-        spent = Meter()
-        with spent.part("forward"):
-            loss = _share(objective.loss(models, part), counts, own)
-        with spent.part("backward"):
-            # Into tensors of this part alone: hooks and totals on the parameters are shared with the other thread.
-            found: list[Tensor | None] = [None] * len(leaves)
-            if loss.requires_grad:
-                found = list(torch.autograd.grad(loss, leaves, allow_unused=True))
-        return found, own, spent.parts
-
-    done = crew.map(work, parts)
-    with meter.part("backward"):
-        stepper.add(*(gradients for gradients, _, _ in done))
-    for _, own, spent in done:
-        for name, value in own.items():
-            sums[name] = sums[name] + value if name in sums else value
-        for name, seconds in spent.items():
-            meter.add(name, seconds / len(done))
 
 
 def _backward(loss: Tensor, meter: Meter) -> None:

@@ -179,7 +179,7 @@ class Plan:
         )
 
 
-@lru_cache(maxsize=8)  # a pack's two halves with and without a window, and those before them
+@lru_cache(maxsize=4)  # a pack with and without a window, and the one before it
 def plan_of(bounds: tuple[int, ...], causal: bool, window: int | None, device: torch.device) -> Plan:
     """The plan of the pack whose sequences lie between `bounds` (0 to T); the last few are kept."""
     by_length: dict[int, list[tuple[int, int]]] = {}

@@ -30,7 +30,6 @@ class CausalLM(Objective):
     example: ClassVar[dict[str, Any]] = {"label_smoothing": 0.1}
     needs: ClassVar[frozenset[str]] = frozenset({"messages", "text"})
     task: ClassVar[Literal["causal_lm", "sequence_classification"]] = "causal_lm"
-    side_by_side: ClassVar[bool] = True
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:
