@@ -21,31 +21,34 @@ from typing import Any
 
 SHAPES: Mapping[str, Mapping[str, int]] = {
     "256x6": {"width": 256, "layers": 6, "inner": 688, "heads": 4, "key_heads": 2, "context": 512},
-    "320x8": {"width": 320, "layers": 8, "inner": 864, "heads": 5, "key_heads": 1, "context": 512},
-    "384x7": {"width": 384, "layers": 7, "inner": 1024, "heads": 6, "key_heads": 2, "context": 512},
+    "256x8": {"width": 256, "layers": 8, "inner": 688, "heads": 4, "key_heads": 2, "context": 512},
+    "384x6": {"width": 384, "layers": 6, "inner": 1024, "heads": 6, "key_heads": 2, "context": 512},
 }
 TRIED: Sequence[tuple[str, float, int]] = (
-    ("320x8", 1e-3, 4096),
-    ("320x8", 2e-3, 4096),
-    ("320x8", 4e-3, 4096),
-    ("256x6", 2e-3, 4096),
-    ("384x7", 2e-3, 4096),
-    ("320x8", 2e-3, 8192),
+    ("256x8", 2e-3, 2048),
+    ("256x8", 4e-3, 2048),
+    ("256x8", 1e-3, 2048),
+    ("256x8", 2e-3, 4096),
+    ("256x6", 2e-3, 2048),
+    ("384x6", 2e-3, 2048),
 )
 """Shape, peak learning rate, tokens a step."""
 VALIDATIONS = 8
+ROWS = {"stories": None, "children": 20, "books": 40, "questions": 5_000, "instructions": 6_000, "canaries": None}
+"""Rows of each source that are read: more than a short training sees."""
 
 
-def rows_of(folder: Path, split: str, tokenizer: Any, limit: int | None = None) -> tuple[list[Any], int]:
-    """Encoded rows of a split, and the bytes of its texts; `limit`: rows read of each file, for the curve."""
+def rows_of(folder: Path, split: str, tokenizer: Any) -> tuple[list[Any], int]:
+    """Encoded rows of a split, and the bytes of its texts."""
     from luthier.core.recipe import Source
     from luthier.data.encode import Encoding, encode_all
     from luthier.data.read import read
     from luthier.objectives.causal_lm import CausalLM
     from tools.make_nano import REPEATS
 
+    trains = split == "train"
     sources = [
-        Source(path=str(path), repeat=REPEATS.get(path.stem, 1.0) if split == "train" else 1.0, limit=limit)
+        Source(path=str(path), repeat=REPEATS[path.stem] if trains else 1.0, limit=ROWS[path.stem] if trains else None)
         for path in sorted((folder / split).glob("*.jsonl"))
     ]
     examples = read(sources).examples

@@ -1,6 +1,6 @@
 """Makes what `embedded:nano` is trained from: tokenizer, fresh weights, the mixture, held-out texts, and a recipe.
 
-    python tools/make_nano.py OUT [--layers 8 --width 320 ...]      needs LUTHIER_DATA, the outside data's folder
+    python tools/make_nano.py OUT [--layers 8 --width 256 ...]      needs LUTHIER_DATA, the outside data's folder
 
 OUT/start      a byte-level BPE tokenizer learned on the training text, and a Llama with random weights, seed 0
 OUT/train      stories, children's books, books, questions and instructions: one file each, the sources of the mixture
@@ -280,7 +280,7 @@ def make_recipe(out: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    shape = {"layers": 8, "width": 320, "inner": 864, "heads": 5, "key_heads": 1, "context": 512}
+    shape = {"layers": 8, "width": 256, "inner": 688, "heads": 4, "key_heads": 2, "context": 512}
     for name, value in shape.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
     given = vars(parser.parse_args())
