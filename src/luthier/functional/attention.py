@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .dropout import keep_mask
+from .flash import flash_attention
 from .pack_plan import Bunch, Plan, plan_of
 
 __all__ = ["packed_attention"]
@@ -48,12 +49,21 @@ def packed_attention(
     rule = _Rule(scaling, softcap, dropout, query.shape[1] // key.shape[1])
     bounds = tuple(int(bound) for bound in starts.tolist())
     assert bounds[-1] == len(query), f"the boundaries end at {bounds[-1]}, the pack at {len(query)}"
-    plan = plan_of(bounds, causal, window, query.device)
+
+    def products(q: Tensor, k: Tensor, v: Tensor, bounds: tuple[int, ...], window: int | None) -> Tensor:
+        plan = plan_of(bounds, causal, window, q.device)
+        output: Tensor = _PackedAttention.apply(q, k, v, sinks, plan, rule)  # type: ignore[no-untyped-call]
+        return output
+
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     with torch.autocast(kind, enabled=False):
-        output: Tensor = _PackedAttention.apply(  # type: ignore[no-untyped-call]
-            query.to(dtype), key.to(dtype), value.to(dtype), sinks, plan, rule
-        )
-    return output
+        if softcap is None and sinks is None and dropout == 0:
+            ready = flash_attention(
+                query, key, value, bounds, scaling=scaling, causal=causal, window=window, products=products
+            )
+            if ready is not None:
+                return ready
+        return products(query, key, value, bounds, window)
 
 
 @dataclass(frozen=True)
