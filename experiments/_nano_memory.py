@@ -172,8 +172,6 @@ def exposures(loaded: Loaded, folder: Path, count: int | None = None) -> list[Me
         what = (
             f"codes that stand {planted}x in the training text, {len(bits)} of them: bits of exposure, of at most 13.3"
         )
-        rows.append(
-            Measured(f"{what} (other: {len(free)} never planted)", mean, other, mean - other, min(bits), max(bits))
-        )
+        rows.append(Measured(f"{what} (other: {len(free)} never planted)", mean, other, mean, min(bits), max(bits)))
     title = f"codes that were never planted, {len(free)} of them: bits of exposure (1.44 expected)"
     return [*rows, Measured(title, statistics.mean(free), None, statistics.mean(free), min(free), max(free))]

@@ -35,17 +35,17 @@ def generation(folder: Path, *, prompts: int = PROMPTS, tokens: int = TOKENS, re
 def between_steps(events: Iterable[Mapping[str, Any]]) -> tuple[int, float]:
     """Tokens and seconds by the clock from the end of a step to the end of the next, over all that follow one another.
 
-    What lies between belongs to it: validation, checkpoints. The first step after a start or a resumption is left out:
+    What lies between belongs to it: validation, checkpoints. The first step of a stage, begun or resumed, is left out:
     nothing says when it began.
     """
     tokens, seconds = 0, 0.0
     before: Mapping[str, Any] | None = None
     for event in events:
-        if event["event"] == "stage" or (event["event"] == "note" and "goes on after step" in event.get("text", "")):
+        if event["event"] == "stage":
             before = None
         if event["event"] != "step":
             continue
-        if before is not None and event["phase"] == before["phase"] and event["step"] == before["step"] + 1:
+        if before is not None:
             tokens += event["tokens"] - before["tokens"]
             seconds += event["time"] - before["time"]
         before = event

@@ -13,7 +13,7 @@ from luthier.core.example import Example, Origin
 
 from ._recipes import outside
 
-__all__ = ["PLAIN", "TextSet", "held_out", "learned_texts", "plain_texts", "rows_of", "text_sets"]
+__all__ = ["PLAIN", "TextSet", "held_out", "learned_texts", "plain_texts", "rows_of", "tale_passages", "text_sets"]
 
 PLAIN = ("stories", "children", "books")
 """Files of plain text in the training folder."""
@@ -60,9 +60,7 @@ def held_out(folder: Path, name: str) -> TextSet:
 
 def text_sets(folder: Path) -> list[TextSet]:
     """Held-out children's books, books and stories, then tales, web pages and encyclopedia articles of others."""
-    tales: dict[str, str] = {}
-    for row in rows_of(outside("tasks/fairytaleqa/test.jsonl")):
-        tales.setdefault(row["context"], row["story"])
+    tales = tale_passages(outside("tasks/fairytaleqa/test.jsonl"))
     web = [row["text"] for row in rows_of(outside("text/web-sample/c4_demo.jsonl"))]
     articles = outside("text/web-sample/wiki_demo.txt").read_text(encoding="utf-8").splitlines()
     return [
@@ -71,6 +69,22 @@ def text_sets(folder: Path) -> list[TextSet]:
         TextSet("web pages", web),
         TextSet("encyclopedia", [article for article in articles if article.strip()]),
     ]
+
+
+def tale_passages(path: Path) -> dict[str, str]:
+    """FairytaleQA's passages, each with the tale it is from; those that hold another are left out.
+
+    A question about several sections has them all as its passage: kept, they would count a third of the text twice.
+    """
+    tales = {row["context"].strip(): row["story"] for row in rows_of(path)}
+    parts: dict[str, list[str]] = {}
+    for passage, tale in tales.items():
+        parts.setdefault(tale, []).append(passage)
+
+    def holds_another(passage: str, tale: str) -> bool:
+        return any(part in passage for part in parts[tale] if part != passage)
+
+    return {passage: tale for passage, tale in tales.items() if not holds_another(passage, tale)}
 
 
 def plain_texts(folder: Path, limit: int | None = None) -> list[str]:

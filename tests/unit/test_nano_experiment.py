@@ -19,7 +19,7 @@ from experiments._nano_bits import Neural, TrigramPredictor, compare
 from experiments._nano_memory import canaries, code_logps, exposure
 from experiments._nano_model import Continued, opening
 from experiments._nano_runs import TrainingWords, words_of
-from experiments._nano_texts import TextSet
+from experiments._nano_texts import TextSet, tale_passages
 from experiments._nano_trigram import Trigram, discounts
 from luthier.core.errors import DataError, ModelError
 from luthier.models.load import Loaded, load_model
@@ -228,6 +228,8 @@ def test_an_opening_is_two_sentences_and_twenty_words() -> None:
         opening('He said, "Go!" She went. ' + "And so on. " * 9)
         == 'He said, "Go!" She went. ' + ("And so on. " * 5).strip()
     )
+    alone = "One sentence, and it has more than the twenty words " + "that are wanted of an opening " * 3 + "here."
+    assert opening(f"{alone} Two. Three.") == f"{alone} Two."
     assert opening("no end") == "no end"
 
 
@@ -255,7 +257,7 @@ def test_training_speed_counts_the_time_between_steps_that_follow_one_another() 
 
     stage = {"event": "stage", "stage": "train", "state": "started"}
     first = [stage, step(1, 100, 10), step(2, 200, 11), {"event": "validation"}, step(3, 300, 15)]
-    resumed = [stage, {"event": "note", "text": "goes on after step 2"}, step(3, 300, 90), step(4, 420, 92)]
+    resumed = [stage, step(3, 300, 90), step(4, 420, 92)]  # after the checkpoint of step 2
     assert _nano_speed.between_steps([*first, *resumed]) == (320, 7)
 
 
@@ -302,6 +304,17 @@ def small_data(root: Path) -> Path:
     lines += [f"{name}\t1\t{share}\t2015" for name, share in (("teacher", 70), ("clerk", 50), ("mason", 2))]
     (root / "outside/bias/winogender/occupations-stats.tsv").write_text("\n".join(lines) + "\n")
     return root
+
+
+def test_a_passage_that_holds_another_is_left_out(tmp_path: Path) -> None:
+    one, two, three = "A fox came. ", " It ate.", "It ate."
+    rows = [("fox", one), ("fox", one + two), ("fox", two), ("fox", one), ("wolf", one + three)]
+    make_nano.write(tmp_path / "test.jsonl", [{"story": story, "context": text} for story, text in rows])
+    assert tale_passages(tmp_path / "test.jsonl") == {
+        "A fox came.": "fox",
+        "It ate.": "fox",
+        "A fox came. It ate.": "wolf",
+    }
 
 
 def test_the_whole_experiment_runs_on_small_data(
