@@ -1,18 +1,22 @@
-"""Norms and dropouts in their faster form: beside their formulas, and beside the modules whose place they take."""
+"""Norms, dropouts, gated blocks in their faster form, beside their formulas and the modules whose place they take."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import LlamaConfig
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from luthier.functional.dropout import dropout, keep_mask
+from luthier.functional.gated import gated
 from luthier.functional.norm import rms_norm
 from luthier.models.fused import fuse, fuse_biases
 
@@ -126,3 +130,97 @@ def test_biases_are_added_in_place_where_a_model_is_asked() -> None:
         found, exact = asked(x), nn.functional.linear(x.double(), layer.weight.double(), layer.bias.double())
         torch.testing.assert_close(found.double(), exact, rtol=2**-7, atol=2**-7)
         assert torch.equal(asked.float()(x.float()), copy.deepcopy(layer).float()(x.float()))
+
+
+# ---- gated blocks ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One for each call of a block as one operation."""
+    calls: list[None] = []
+
+    def counting(*given: Tensor) -> Tensor:
+        calls.append(None)
+        return gated(*given)
+
+    monkeypatch.setattr("luthier.models.fused.gated", counting)
+    return calls
+
+
+def block(dtype: torch.dtype = torch.float32, **settings: Any) -> nn.Module:
+    torch.manual_seed(2)
+    return LlamaMLP(LlamaConfig(hidden_size=24, intermediate_size=40, num_attention_heads=4, **settings)).to(dtype)
+
+
+def results(module: nn.Module, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Output, gradient of the input, and of each weight that learns."""
+    x = torch.randn(2, 7, 24, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_()
+    y = module(x)
+    given = torch.randn(y.shape, generator=torch.Generator().manual_seed(3)).to(dtype)
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [y, *torch.autograd.grad(y, [x, *learning], given)]
+
+
+@pytest.mark.parametrize(
+    "frozen", [(), ("gate_proj", "up_proj"), ("down_proj",), ("gate_proj", "up_proj", "down_proj")]
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_plain_gated_block_is_one_operation(frozen: tuple[str, ...], dtype: torch.dtype, counted: list[None]) -> None:
+    own = block(dtype)
+    for name in frozen:
+        own.get_submodule(name).requires_grad_(False)
+    fused = fuse(nn.Sequential(copy.deepcopy(own)))[0]
+    found, wanted = results(fused, dtype), results(own, dtype)
+    assert len(counted) == 1
+    for ours, other in zip(found, wanted, strict=True):
+        assert (ours - other).norm() <= (1e-12 if dtype == torch.float64 else 1e-2) * other.norm()
+    assert fused.state_dict().keys() == own.state_dict().keys()
+
+
+def test_a_gated_block_keeps_what_the_formula_says() -> None:
+    """The input, G(x) and U(x); autograd keeps silu(G(x)) and the product too."""
+
+    def kept(module: nn.Module) -> int:
+        seen: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            if not any(tensor.data_ptr() == p.data_ptr() for p in module.parameters()):
+                seen[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            output = module(torch.randn(7, 24))
+        assert output.requires_grad
+        return sum(seen.values())
+
+    assert kept(fuse(nn.Sequential(block()))[0]) == 7 * (24 + 2 * 40)
+    assert kept(block()) == 7 * (24 + 4 * 40)
+
+
+def hooked(module: Any) -> None:
+    module.up_proj.register_forward_hook(lambda module, given, output: output * 2)
+
+
+def other_activation(module: Any) -> None:
+    module.act_fn = nn.GELU()
+
+
+def mixed(module: Any) -> None:
+    module.down_proj = nn.Sequential(module.down_proj)
+
+
+@pytest.mark.parametrize("change", [hooked, other_activation, mixed])
+def test_any_other_gated_block_goes_its_own_way(change: Callable[[nn.Module], None], counted: list[None]) -> None:
+    own, fused = block(), fuse(nn.Sequential(block()))[0]
+    change(own)
+    change(fused)
+    assert all(torch.equal(a, b) for a, b in zip(results(fused), results(own), strict=True))
+    assert not counted
+
+
+def test_a_gated_block_with_biases_or_under_autocast_goes_its_own_way(counted: list[None]) -> None:
+    results(fuse(nn.Sequential(block(mlp_bias=True)))[0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        fuse(nn.Sequential(block()))[0](torch.randn(3, 24))
+    assert not counted

@@ -23,6 +23,7 @@ import luthier
 from luthier.functional.adapters import Bottleneck
 from luthier.functional.attention import packed_attention
 from luthier.functional.dropout import dropout, keep_mask
+from luthier.functional.gated import gated as gated_block
 from luthier.functional.logprobs import token_logps, token_logps_through
 from luthier.functional.low_rank import low_rank_linear
 from luthier.functional.low_rank_gated import LowRank, low_rank_gated
@@ -182,6 +183,12 @@ CASES = {
         FACTORS,
         seeded(lambda given: low_rank(given, RATE)),
         lambda given: plain_low_rank(given, RATE),
+    ),
+    "gated": Case(
+        "_Gated",
+        {"input": (TOKENS, WIDE), "gate": (OUT, WIDE), "up": (OUT, WIDE), "down": (WIDE, OUT)},
+        lambda x: gated_block(x["input"], x["gate"], x["up"], x["down"]),
+        lambda x: (F.silu(x["input"] @ x["gate"].T) * (x["input"] @ x["up"].T)) @ x["down"].T,
     ),
     "low-rank-gated": Case("_LowRankGated", GATED_FACTORS, gated, plain_gated),
     "logps": Case("_TokenLogps", OUTPUT_LAYER, lambda given: logps(given, chunk=4), plain_logps),

@@ -8,7 +8,7 @@
     D        H for each dropout of hidden states; and of a LoRA layer with dropout the mask and the input it is fed
 
 e: bytes of a number in products; L blocks (from the first in which a weight trains on) of width H with Q wide queries,
-K wide keys, F wide inner layers. g: 2; for gated inner layers 4, or 2 where LoRA makes one operation of them. Places
+K wide keys, F wide inner layers. g: 2; for gated inner layers 4, or 2 where they are one operation. Places
 and scores: those that sequences are computed at (functional/pack_plan.py); weights of scores are kept in short
 sequences, a byte for each is in all that drop some. O: gradients that the output layer's forward pass makes, e m H
 and, where it trains, 4 of its weights; C: logits that exist at a time. After Korthikanti et al. 2022 (arXiv:2205.05198,

@@ -1,8 +1,9 @@
 """Modules of transformers and PEFT computed faster, under their own names and in their own files.
 
 A module's class is replaced by a subclass that differs in its forward pass alone. PEFT's LoRA layers become one
-operation, and so does a gated block of three of them; whatever that does not cover (merged or switched off, several
-adapters, variants such as DoRA, quantized or trained bases, hooks on the parts, autocast) goes PEFT's own way.
+operation, and so does a gated block of three of them or of three plain layers; whatever that does not cover (merged or
+switched off, several adapters, variants such as DoRA, quantized or trained bases, hooks on the parts, autocast) goes
+its own way.
 Root-mean-square norms are recognized by what they compute: a probe holds the fused one against each class's own, since
 models differ (Gemma's weight is added to one).
 """
@@ -19,6 +20,7 @@ from transformers.activations import SiLUActivation
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from ..functional.dropout import dropout
+from ..functional.gated import gated
 from ..functional.low_rank import low_rank_linear
 from ..functional.low_rank_gated import LowRank, low_rank_gated
 from ..functional.norm import rms_norm
@@ -87,30 +89,45 @@ def _gated_class(own: type[nn.Module]) -> type[nn.Module]:
 
 
 class _FusedGated(nn.Module):
-    """A gated block before its own class: one operation where its layers are plain LoRA layers without dropout."""
+    """A gated block before its own class: one operation where its layers are plain, or LoRA layers without dropout."""
 
     gate_proj: nn.Module
     up_proj: nn.Module
     down_proj: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = self._parts(x)
-        if len(parts) < 3 or not isinstance(self.act_fn, (nn.SiLU, SiLUActivation)):
-            result: Tensor = super().forward(x)
-            return result
-        return low_rank_gated(x, *parts)
+        if isinstance(self.act_fn, (nn.SiLU, SiLUActivation)):
+            parts, weights = _parts(self, x), _weights(self, x)
+            if len(parts) == 3:
+                return low_rank_gated(x, *parts)
+            if len(weights) == 3:
+                return gated(x, *weights)
+        result: Tensor = super().forward(x)
+        return result
 
-    def _parts(self, x: Tensor) -> list[LowRank]:
-        layers = (self.gate_proj, self.up_proj, self.down_proj)
-        return [part for part in (_part(layer, x) for layer in layers) if part is not None]
+
+def _layers(block: Any) -> tuple[nn.Module, nn.Module, nn.Module]:
+    return block.gate_proj, block.up_proj, block.down_proj
+
+
+def _parts(block: nn.Module, x: Tensor) -> list[LowRank]:
+    return [part for part in (_part(layer, x) for layer in _layers(block)) if part is not None]
+
+
+def _weights(block: nn.Module, x: Tensor) -> list[Tensor]:
+    return [weight for weight in (_weight(layer, x) for layer in _layers(block)) if weight is not None]
 
 
 def is_one_operation(module: nn.Module) -> bool:
-    """Whether the module is a gated block that in training would be computed as one operation."""
-    if not isinstance(module, _FusedGated) or not isinstance(module.act_fn, (nn.SiLU, SiLUActivation)):
+    """Whether the module is a gated block that in training would be computed as one operation, once `fuse` saw it."""
+    if not isinstance(module, _FusedGated) and not _runs_like(type(module), LlamaMLP):
         return False
-    dropped = any(isinstance(part, nn.Dropout) and part.p > 0 for part in module.modules())
-    return not dropped and len(module._parts(next(module.parameters()).new_empty(0))) == 3
+    if not isinstance(module.act_fn, (nn.SiLU, SiLUActivation)):
+        return False
+    if any(isinstance(part, nn.Dropout) and part.p > 0 for part in module.modules()):
+        return False
+    x = next(module.parameters()).new_empty(0)
+    return 3 in (len(_parts(module, x)), len(_weights(module, x)))
 
 
 def _part(layer: nn.Module, x: Tensor) -> LowRank | None:
@@ -126,11 +143,22 @@ def _part(layer: nn.Module, x: Tensor) -> LowRank | None:
     return LowRank(base.weight, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])
 
 
+def _weight(layer: nn.Module, x: Tensor) -> Tensor | None:
+    """The weight of a plain layer without a bias, where the layer does nothing beside its product."""
+    if type(layer) is not nn.Linear or layer.bias is not None or layer.weight.dtype != x.dtype:
+        return None
+    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
+        return None
+    return None if torch.is_autocast_enabled(x.device.type) else layer.weight
+
+
 def fuse(model: nn.Module) -> nn.Module:
-    """Has the model's plain dropouts and root-mean-square norms computed faster; returns the model."""
+    """Has plain dropouts, root-mean-square norms and gated blocks computed faster; returns the model."""
     for module in model.modules():
         if type(module) is nn.Dropout:
             module.__class__ = _FusedDropout
+        elif _runs_like(type(module), LlamaMLP):
+            module.__class__ = _gated_class(type(module))
         elif type(module).__name__.endswith("RMSNorm"):
             fused = _fused_norm(type(module), module)
             if fused is not None:
