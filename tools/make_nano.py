@@ -22,10 +22,12 @@ import os
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
 from luthier.functional.minhash import shingles
 
@@ -269,12 +271,12 @@ def make_model(out: Path, tokenizer: Any, shape: Mapping[str, int]) -> dict[str,
 
 def make_recipe(out: Path) -> str:
     """The recipe `nano` with the folders that were made."""
-    sources = [
-        json.dumps({"path": str(out / f"train/{name}.jsonl"), "repeat": repeat}) for name, repeat in REPEATS.items()
-    ]
-    lines = [f"from: nano\nmodel: {out / 'start'}\ndata:\n  train:", *(f"    - {source}" for source in sources)]
-    lines += [f"  validation: {out / 'validation'}", f"  test: {out / 'test'}"]
-    return "\n".join(lines) + "\n"
+    recipe = yaml.safe_load(resources.files("luthier.recipes").joinpath("nano.yaml").read_text(encoding="utf-8"))
+    sources = [{"path": str(out / f"train/{name}.jsonl"), "repeat": repeat} for name, repeat in REPEATS.items()]
+    recipe["model"] = str(out / "start")
+    recipe["data"] = {"train": sources, "validation": str(out / "validation"), "test": str(out / "test")}
+    text: str = yaml.safe_dump(recipe, sort_keys=False)
+    return text
 
 
 def main() -> None:

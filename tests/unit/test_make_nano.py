@@ -7,7 +7,6 @@ import random
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from luthier.core.recipe_file import load_recipe
 from luthier.functional.minhash import shingles
@@ -77,10 +76,9 @@ def test_canaries_are_secrets_of_equal_form_at_three_frequencies() -> None:
 def test_the_recipe_that_is_written_is_the_shipped_one_with_its_data(tmp_path: Path) -> None:
     for name in make_nano.REPEATS:
         make_nano.write(tmp_path / f"train/{name}.jsonl", [{"text": "Once."}])
-    text = make_nano.make_recipe(tmp_path)
-    (tmp_path / "nano.yaml").write_text(text)
+    (tmp_path / "nano.yaml").write_text(make_nano.make_recipe(tmp_path))
     recipe = load_recipe(str(tmp_path / "nano.yaml"))
     assert {Path(source.path).stem: source.repeat for source in recipe.data.sources("train")} == make_nano.REPEATS
-    assert yaml.safe_load(text)["from"] == "nano"
+    assert recipe.phases == load_recipe("nano", ["data.train=a.jsonl"]).phases
     assert recipe.data.validation.path == str(tmp_path / "validation")  # type: ignore[union-attr]
     assert json.loads((tmp_path / "train/books.jsonl").read_text()) == {"text": "Once."}
