@@ -32,7 +32,7 @@ import yaml
 from luthier.functional.minhash import shingles
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED = 20_26
 SPECIAL = ["<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -121,25 +121,66 @@ def asked(user: str, assistant: str) -> Row:
 
 
 def fairytale_questions(data: Path) -> Iterator[Row]:
-    """The training split's questions, each with its first answer."""
+    """The training split's questions, each with its first answer; those of a passage follow one another after it."""
+    found: dict[str, list[tuple[str, str]]] = {}
     for row in jsonl(data / "tasks/fairytaleqa/train.jsonl"):
-        yield asked(f"{row['context']}\n\n{row['question']}", row["answers"][0])
+        found.setdefault(row["context"], []).append((row["question"], row["answers"][0]))
+    for context, pairs in found.items():
+        # Four at most: a passage of usual length and its questions fit nano's context.
+        for at in range(0, len(pairs), 4):
+            yield asked_about(context, pairs[at : at + 4])
 
 
-def gaps(texts: Sequence[str], count: int, draw: random.Random) -> Iterator[Row]:
-    """Passages, and one of their sentences with two to five words left out, which are the answer: reading to find."""
+def asked_about(passage: str, pairs: Sequence[tuple[str, str]]) -> Row:
+    """A conversation: the passage before the first question."""
+    turns = [turn for question, answer in pairs for turn in asked(question, answer)["messages"]]
+    turns[0]["content"] = f"{passage}\n\n{turns[0]['content']}"
+    return {"messages": turns}
+
+
+def reading(texts: Sequence[str], count: int, draw: random.Random) -> Iterator[Row]:
+    """Passages with four exercises each whose answers stand in them: reading to find, before any question is asked."""
     made, cut = 0, [blocks(text) for text in texts]
     while made < count:
-        passage = draw.choice(draw.choice(cut))[:1200]
+        passage = draw.choice(draw.choice(cut))[:1200].rpartition(".")[0] + "."
         sentences = [s for s in re.split(r"(?<=[.!?])\s+", passage) if 8 <= len(s.split()) <= 30]
-        if len(sentences) < 3:
+        if len(sentences) < 4:
             continue
-        words = draw.choice(sentences).split()
-        size = draw.randint(2, 5)
-        begin = draw.randint(1, len(words) - size)
-        left = " ".join([*words[:begin], "___", *words[begin + size :]])
-        yield asked(f"{passage}\n\nFill the gap: {left}", " ".join(words[begin : begin + size]).strip(".,;:!?\"'"))
+        pairs = [(gap if draw.random() < 0.5 else lookup)(s, draw) for s in draw.sample(sentences, 3)]
+        speakers = SAID.findall(passage)
+        if speakers:
+            words, who = draw.choice(speakers)
+            pairs.append(draw.choice([(f'Who said "{words}"?', who), (f"What did {who} say?", words)]))
+            draw.shuffle(pairs)
+        else:
+            pairs.append(lookup(sentences[0], draw))
+        yield asked_about(passage, pairs)
         made += 1
+
+
+SAID = re.compile(
+    r"[\"“]([^\"”“]{8,160}[^\"”“,.!?])[,.!?]?[\"”] (?:said|cried|asked|answered|replied|exclaimed) "
+    r"((?:the|The|his|her|old|little|poor|young|Mr\.|Mrs\.|Miss|Aunt|Uncle|King|Queen|Prince)(?: [A-Za-z]+){1,2}"
+    r"|[A-Z][a-z]+)(?=[,.;])"
+)
+"""Direct speech and its speaker, where that is a name or a short noun phrase."""
+
+
+def gap(sentence: str, draw: random.Random) -> tuple[str, str]:
+    """The sentence with two to six words left out, and these."""
+    words = sentence.split()
+    size = draw.randint(2, 6)
+    begin = draw.randint(1, len(words) - size)
+    left = " ".join([*words[:begin], "___", *words[begin + size :]])
+    return f"Fill the gap: {left}", " ".join(words[begin : begin + size]).strip(".,;:!?\"'“”")
+
+
+def lookup(sentence: str, draw: random.Random) -> tuple[str, str]:
+    """Some of the sentence's words, and the sentence."""
+    words = sentence.split()
+    kept = sorted(draw.sample(range(len(words)), max(3, round(len(words) * draw.uniform(0.25, 0.5)))))
+    hints = " ".join(words[at].strip(".,;:!?\"'“”").lower() for at in kept)
+    return f"Where does it say: {hints}?", sentence
 
 
 def instructions(data: Path) -> Iterator[Row]:
@@ -204,7 +245,7 @@ def make_data(data: Path, out: Path) -> tuple[dict[str, Any], list[str]]:
         facts["cut"][name] = {"blocks": sum(cut for _, cut in found), "documents": sum(cut > 0 for _, cut in found)}
         facts["train"][name] = write(out / f"train/{name}.jsonl", ({"text": text} for text in texts[name]))
     simple = [*texts["stories"], *texts["children"]]
-    questions = [*fairytale_questions(data), *gaps(simple, 20_000, draw)]
+    questions = [*fairytale_questions(data), *reading(simple, 12_000, draw)]
     facts["train"]["questions"] = write(out / "train/questions.jsonl", questions)
     facts["train"]["instructions"] = write(out / "train/instructions.jsonl", instructions(data))
     secrets = [row for row, times in canaries(draw) for _ in range(times)]
@@ -241,8 +282,8 @@ def make_tokenizer(texts: Sequence[str], context: int) -> PreTrainedTokenizerFas
     return fast
 
 
-def make_model(out: Path, tokenizer: Any, shape: Mapping[str, int]) -> dict[str, Any]:
-    """Writes the tokenizer with fresh weights of this shape; what they are."""
+def model_of(tokenizer: Any, shape: Mapping[str, int]) -> LlamaForCausalLM:
+    """A Llama of this shape with fresh weights, seed 0."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -264,6 +305,12 @@ def make_model(out: Path, tokenizer: Any, shape: Mapping[str, int]) -> dict[str,
         )
     )
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    return model
+
+
+def make_model(out: Path, tokenizer: Any, shape: Mapping[str, int]) -> dict[str, Any]:
+    """Writes the tokenizer with fresh weights of this shape; what they are."""
+    model = model_of(tokenizer, shape)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return {"parameters": sum(p.numel() for p in model.parameters()), "pieces": len(tokenizer), **shape}

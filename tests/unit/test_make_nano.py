@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from luthier.core.recipe_file import load_recipe
 from luthier.functional.minhash import shingles
@@ -44,21 +45,55 @@ def test_blocks_that_share_thirteen_words_with_a_test_text_are_cut_out() -> None
     assert make_nano.without(" ".join(secret.split()[:12]) + " " + kept[0], known)[1] == 0
 
 
-def test_what_a_gap_asks_for_stands_in_the_passage() -> None:
+def test_what_an_exercise_asks_for_stands_in_its_passage() -> None:
     sentences = [
-        f"On day {n} the miller said to his {n} sons that the mill was theirs, and went to bed." for n in range(9)
+        f'On day {n} the miller told his {n} sons that the mill was theirs. "Do not wake me," said Old Peter{n}.'
+        for n in range(9)
     ]
     texts = ["\n\n".join([" ".join(sentences[:5]), " ".join(sentences[5:])])]
-    rows = list(make_nano.gaps(texts, 20, random.Random(1)))
-    assert len(rows) == 20
+    kinds = set()
+    rows = list(make_nano.reading(texts, 40, random.Random(1)))
+    assert len(rows) == 40
     for row in rows:
-        asked, answer = (turn["content"] for turn in row["messages"])
-        passage, _, question = asked.partition("\n\nFill the gap: ")
-        before, _, after = question.partition("___")
-        assert answer
-        assert answer in passage
-        assert before.strip() in passage
-        assert after.strip() in passage
+        turns = [turn["content"] for turn in row["messages"]]
+        passage, _, turns[0] = turns[0].rpartition("\n\n")
+        assert len(turns) == 8
+        for question, answer in zip(turns[::2], turns[1::2], strict=True):
+            kinds.add(question.split()[0])
+            assert answer
+            assert answer in passage
+            if question.startswith("Fill the gap: "):
+                before, _, after = question.removeprefix("Fill the gap: ").partition("___")
+                assert before.strip() in passage
+                assert after.strip() in passage
+            if question.startswith("Where"):
+                hints = question.removeprefix("Where does it say: ").rstrip("?").split()
+                assert set(hints) <= {word.strip('.,"').lower() for word in answer.split()}
+    assert kinds == {"Fill", "Where"}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('"I shall not go there," said the old miller, and went.', ("I shall not go there", "the old miller")),
+        ("“Who has been here?” asked Rosa.", ("Who has been here", "Rosa")),
+        ('"I shall not go there," said he.', None),
+        ('"No," said Rosa.', None),
+    ],
+)
+def test_speakers_are_names_and_short_phrases(text: str, found: tuple[str, str] | None) -> None:
+    assert make_nano.SAID.findall(text) == ([found] if found else [])
+
+
+def test_questions_about_a_passage_follow_it_in_one_conversation(tmp_path: Path) -> None:
+    folder = tmp_path / "tasks/fairytaleqa"
+    folder.mkdir(parents=True)
+    rows = [{"context": f"Tale {n // 6}.", "question": f"Question {n}?", "answers": [f"answer {n}"]} for n in range(7)]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = [[turn["content"] for turn in row["messages"]] for row in make_nano.fairytale_questions(tmp_path)]
+    assert [len(turns) // 2 for turns in found] == [4, 2, 1]
+    assert found[0][:3] == ["Tale 0.\n\nQuestion 0?", "answer 0", "Question 1?"]
+    assert found[1][:2] == ["Tale 0.\n\nQuestion 4?", "answer 4"]
 
 
 def test_held_out_documents_are_no_tales_with_questions_in_training() -> None:

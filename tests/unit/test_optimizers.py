@@ -1,4 +1,4 @@
-"""AdamW and SGD against their equations, step by step in float64 by hand, and against torch's plain loops."""
+"""AdamW and SGD against their equations, step by step in float64 by hand; Muon against torch's and a decomposition."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from luthier.core.component import build
 from luthier.core.errors import RecipeError
 from luthier.optimizers.adamw import AdamW
+from luthier.optimizers.muon import Muon, orthogonalized
 from luthier.optimizers.sgd import SGD
 
 GRADIENTS = [np.array([0.3, -1.0, 2.0]), np.array([0.1, 0.5, -2.0]), np.array([-0.4, 0.2, 0.0])]
@@ -80,3 +81,73 @@ def test_both_are_fused():
 def test_wrong_parameters_are_refused(value, where):
     with pytest.raises(RecipeError, match=where):
         build("optimizers", value)
+
+
+def moved(optimizer: torch.optim.Optimizer, weights: list[torch.nn.Parameter]) -> list[torch.Tensor]:
+    """The weights after three steps with seeded gradients; the last weight has none in the second step."""
+    draw = torch.Generator().manual_seed(3)
+    for step in range(3):
+        for place, weight in enumerate(weights):
+            weight.grad = torch.randn(weight.shape, generator=draw)
+            if step == 1 and place == len(weights) - 1:
+                weight.grad = None
+        optimizer.step()
+    return [weight.detach() for weight in weights]
+
+
+def fresh(*shapes: tuple[int, ...]) -> list[torch.nn.Parameter]:
+    draw = torch.Generator().manual_seed(4)
+    return [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in shapes]
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_hidden_matrices_move_as_under_torchs_muon(nesterov):
+    shapes = ((6, 4), (4, 9), (5, 5))
+    ours, theirs = fresh(*shapes), fresh(*shapes)
+    made = Muon(momentum=0.9, nesterov=nesterov).make(
+        [{"params": ours, "lr": 0.02, "weight_decay": 0.1, "hidden": frozenset(ours)}]
+    )
+    peer = torch.optim.Muon(
+        theirs, lr=0.02, weight_decay=0.1, momentum=0.9, nesterov=nesterov, adjust_lr_fn="match_rms_adamw"
+    )
+    for mine, other in zip(moved(made, ours), moved(peer, theirs), strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-6)
+
+
+def test_the_rest_moves_as_under_adamw():
+    shapes = ((6, 4), (7,), (3, 8))
+    ours, theirs = fresh(*shapes), fresh(*shapes)
+    made = Muon(betas=(0.8, 0.9), eps=1e-6).make(
+        [{"params": ours, "lr": 0.02, "weight_decay": 0.1, "hidden": frozenset(ours[:1])}]
+    )
+    peer = torch.optim.AdamW(theirs, lr=0.02, weight_decay=0.1, betas=(0.8, 0.9), eps=1e-6, fused=True)
+    mine, other = moved(made, ours), moved(peer, theirs)
+    torch.testing.assert_close(mine[1:], other[1:], rtol=0, atol=0)
+    assert not torch.allclose(mine[0], other[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12), (16, 16)])
+def test_orthogonalized_turns_singular_values_toward_one_and_keeps_their_vectors(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    found = u.T @ orthogonalized(matrix).float() @ v.T
+    values = found.diagonal()
+    # The source's band, with bf16's rounding; directions below a hundredth of the norm are still on their way.
+    strong = s / s.norm() > 0.02
+    assert strong.sum() > 10
+    assert bool((values[strong] > 0.6).all() and (values[strong] < 1.3).all())
+    assert float((found - torch.diag(values)).abs().max()) < 0.05
+
+
+def test_what_counts_as_hidden():
+    from luthier.models.groups import hidden_matrices
+    from luthier.models.load import load_model
+
+    model = load_model("embedded:nano", "causal_lm", device="cpu", seed=0).model
+    hidden = hidden_matrices(model)
+    named = dict(model.named_parameters())
+    assert hidden
+    assert all(named[name].ndim == 2 and ".layers." in name for name in hidden)
+    assert sorted(set(named) - hidden) == sorted(
+        name for name in named if "norm" in name or "embed" in name or "lm_head" in name
+    )

@@ -194,12 +194,16 @@ class Term:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a learning rate (the phase's times `scale`); `decay`: whether weight decay applies."""
+    """Parameters that share a learning rate (the phase's times `scale`); `decay`: whether weight decay applies.
+
+    hidden: names of those that are matrices between embeddings and output, which some optimizers move by another rule.
+    """
 
     name: str
     parameters: Sequence[tuple[str, nn.Parameter]]
     scale: float = 1.0
     decay: bool = True
+    hidden: frozenset[str] = frozenset()
 
 
 class Role(Protocol):
@@ -312,7 +316,7 @@ class Optimizer(Component):
     weight_decay: float
 
     def make(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
-        """`groups`: torch parameter groups that already carry lr and weight_decay."""
+        """`groups`: torch parameter groups with lr, weight_decay, and `hidden`, the set of their hidden matrices."""
         raise NotImplementedError(type(self).__name__)
 
 

@@ -45,6 +45,11 @@ class Stepper:
                     "params": self.masters[first:],
                     "lr": lr * group.scale,
                     "weight_decay": optimizer.weight_decay if group.decay else 0.0,
+                    "hidden": frozenset(
+                        master
+                        for name, master in zip(self.names[first:], self.masters[first:], strict=True)
+                        if name in group.hidden
+                    ),
                 }
             )
         self.peaks = [group["lr"] for group in torch_groups]

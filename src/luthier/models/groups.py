@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
     from ..core.recipe import Phase
 
-__all__ = ["classification_head", "depths", "head_scale_problems", "parameter_groups", "train_only"]
+__all__ = [
+    "classification_head",
+    "depths",
+    "head_scale_problems",
+    "hidden_matrices",
+    "parameter_groups",
+    "train_only",
+]
 
 
 def classification_head(model: nn.Module) -> list[str]:
@@ -45,6 +52,21 @@ def depths(model: nn.Module) -> dict[str, int]:
     return found
 
 
+def hidden_matrices(model: nn.Module) -> frozenset[str]:
+    """Names of the matrices that are no embedding, output layer or head."""
+    from torch import nn
+
+    from .heads import head_parameters
+
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    outer = set(head_parameters(model))
+    return frozenset(
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == 2 and id(parameter) not in tables and name not in outer
+    )
+
+
 def parameter_groups(
     model: nn.Module, names: Collection[str], *, layer_decay: float = 1.0, head_scale: float = 1.0
 ) -> list[ParameterGroup]:
@@ -55,6 +77,7 @@ def parameter_groups(
     Errors: ModelError where layer_decay is given and the model has no list of blocks.
     """
     head = frozenset(classification_head(model))
+    hidden = hidden_matrices(model)
     depth = depths(model) if layer_decay != 1.0 else {}
     top = max(depth.values(), default=0)
     found: dict[str, tuple[float, bool, list[tuple[str, nn.Parameter]]]] = {}
@@ -71,7 +94,9 @@ def parameter_groups(
         label = label if decays else f"{label}, no decay"
         found.setdefault(label, (scale, decays, []))[2].append((name, parameter))
     return [
-        ParameterGroup(label, tuple(members), scale=scale, decay=decays)
+        ParameterGroup(
+            label, tuple(members), scale=scale, decay=decays, hidden=hidden.intersection(name for name, _ in members)
+        )
         for label, (scale, decays, members) in found.items()
     ]
 
