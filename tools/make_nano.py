@@ -52,6 +52,18 @@ VALIDATED, TESTED = 20_000, 100_000
 SHARED = 13
 BLOCK = 2_000
 Row = dict[str, Any]
+SOURCES = {
+    "text/stories.jsonl.xz": "CC BY, Apache-2.0 or CDLA-Sharing-1.0, by row",
+    "text/children.jsonl.xz": "public domain (US)",
+    "text/books.jsonl.xz": "public domain (US)",
+    "tasks/fairytaleqa/train.jsonl": "Apache-2.0",
+    "instructions/gpteacher/roleplay-simple-deduped-roleplay-instruct.json": "MIT",
+    "instructions/llama-factory-demos/alpaca_en_demo.json": "Apache-2.0",
+    "tasks/clinc150/data_full.json": "CC BY 3.0",
+    "tasks/sentence-polarity.jsonl": "CC BY 4.0",
+    "tasks/subjectivity.jsonl": "CC BY 4.0",
+}
+"""What is read for training, with its licenses as the collection names them."""
 
 
 # ---- documents -------------------------------------------------------------------------------------------------------
@@ -237,7 +249,18 @@ def make_data(data: Path, out: Path) -> tuple[dict[str, Any], list[str]]:
         parts["test"][name] = [every[name][at][:TESTED] for at in chosen[first:]]
     whole = [every[name][at] for name, chosen in held.items() for at in chosen]
     known = np.unique(shingles([*whole, *measured_elsewhere(data)], SHARED).hashes)
-    facts: dict[str, Any] = {"repeats": REPEATS, "train": {}, "validation": {}, "test": {}, "cut": {}}
+    sources = {
+        name: {"license": terms, "sha256": hashlib.sha256((data / name).read_bytes()).hexdigest()}
+        for name, terms in SOURCES.items()
+    }
+    facts: dict[str, Any] = {
+        "sources": sources,
+        "repeats": REPEATS,
+        "train": {},
+        "validation": {},
+        "test": {},
+        "cut": {},
+    }
     texts: dict[str, list[str]] = {}
     for name, some in every.items():
         found = [without(text, known) for at, text in enumerate(some) if at not in held[name]]
