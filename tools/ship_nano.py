@@ -88,8 +88,8 @@ def data_text(facts: Mapping[str, Any]) -> list[str]:
     lines += [
         "",
         f"Held out: {held['validation']} documents for validation and {held['test']} for the test. {cut} blocks of "
-        "text that share 13 words in a row with those, with the web sample or with FairytaleQA's validation and test tales "
-        "were cut out. `questions` are FairytaleQA's training questions and exercises made from the stories; "
+        "text that share 13 words in a row with those, with the web sample or with FairytaleQA's validation and test "
+        "tales were cut out. `questions` are FairytaleQA's training questions and exercises made from the stories; "
         "`instructions` are the other sets in the chat format; `canaries` are planted codes, for measuring memory.",
         "",
     ]
