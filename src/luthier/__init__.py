@@ -3,6 +3,7 @@
     import luthier
     done = luthier.run("demo")                     # a recipe: file, shipped name, mapping or Recipe
     fitted = luthier.fit("embedded:nano", train="rows.jsonl")
+    rows = luthier.prepare("rows.jsonl", steps=["clean", {"deduplicate": {"threshold": 0.9}}])
 
 Importing this package imports neither torch nor transformers; they come with the first call that needs them.
 """
@@ -14,13 +15,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .core.recipe import Data, Decoding, Machine, PerStep, Phase, Recipe, Source, Watch
-    from .pipeline import fit, run
+    from .pipeline.data import prepare
+    from .pipeline.end_to_end import fit, run
 
-__all__ = ["Data", "Decoding", "Machine", "PerStep", "Phase", "Recipe", "Source", "Watch", "__version__", "fit", "run"]
+__all__ = [
+    "Data",
+    "Decoding",
+    "Machine",
+    "PerStep",
+    "Phase",
+    "Recipe",
+    "Source",
+    "Watch",
+    "__version__",
+    "fit",
+    "prepare",
+    "run",
+]
 
 __version__ = "0.1.0"
 
-_HOMES = dict.fromkeys(__all__, "luthier.core.recipe") | {"fit": "luthier.pipeline", "run": "luthier.pipeline"}
+_HOMES = dict.fromkeys(__all__, "luthier.core.recipe") | {
+    "fit": "luthier.pipeline.end_to_end",
+    "prepare": "luthier.pipeline.data",
+    "run": "luthier.pipeline.end_to_end",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -71,7 +71,8 @@ def test_private_names_stay_where_they_are(module: Module) -> None:
 
 def test_the_package_offers_these_names_and_no_others() -> None:
     assert sorted(luthier.__all__) == [
-        "Data", "Decoding", "Machine", "PerStep", "Phase", "Recipe", "Source", "Watch", "__version__", "fit", "run",
+        "Data", "Decoding", "Machine", "PerStep", "Phase", "Recipe", "Source", "Watch", "__version__", "fit",
+        "prepare", "run",
     ]  # fmt: skip
     for name in luthier.__all__:
         assert getattr(luthier, name) is not None

@@ -16,9 +16,10 @@ from ..core.printable import harmless
 
 if TYPE_CHECKING:
     from ..core.evidence import Finding
+    from ..data.prepare import Prepared
     from ..pipeline import Run
 
-__all__ = ["show_comparison", "show_doctor", "show_error", "show_rooms", "show_run"]
+__all__ = ["show_comparison", "show_doctor", "show_error", "show_prepared", "show_rooms", "show_run"]
 
 MARKS = {True: "[green]holds[/]", False: "[red]fails[/]"}
 
@@ -89,6 +90,25 @@ def show_run(run: Run, until: str) -> None:
     if run.model.exists():
         console.print(f"model    {run.model}", soft_wrap=True)
     console.print(f"run      {run.folder}", soft_wrap=True)
+
+
+def show_prepared(prepared: Prepared, out: Path, ledger: Path) -> None:
+    """What was read and as what, what the steps did and why, and where rows and ledger lie."""
+    console = Console(highlight=False)
+    for fact in prepared.formats:
+        console.print(f"{harmless(fact.path)}: {fact.format}, {harmless(fact.because)}", soft_wrap=True)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for _ in range(2):
+        table.add_column(justify="right")
+    summary = prepared.summary
+    table.add_row(f"{summary['read']:,}", "read")
+    for count in summary["steps"]:
+        table.add_row(f"{count['count']:,}", f"{count['action']}: {harmless(count['reason'])}")
+    table.add_row(f"{summary['splits']['train']:,}", "kept")
+    table.columns[1].justify = "left"
+    console.print(table)
+    console.print(f"rows     {out}", soft_wrap=True)
+    console.print(f"ledger   {ledger}", soft_wrap=True)
 
 
 def show_comparison(first: Path, second: Path, findings: Sequence[Finding]) -> None:

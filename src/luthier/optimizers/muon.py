@@ -52,7 +52,7 @@ class Muon(Optimizer):
             """Moves hidden matrices by `turn` and the rest of each group by torch's fused AdamW."""
 
             @torch.no_grad()
-            def step(self, closure: Any = None) -> None:
+            def step(self, closure: Any = None) -> None:  # type: ignore[override]
                 assert closure is None
                 for group in self.param_groups:
                     moving = [p for p in group["params"] if p.grad is not None]
@@ -108,4 +108,5 @@ def orthogonalized(matrix: Tensor, rounds: int = 5) -> Tensor:
     for _ in range(rounds):
         gram = wide @ wide.T
         wide = wide.addmm(gram.addmm(gram, gram, beta=B, alpha=C), wide, beta=A)
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+    turned: Tensor = wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+    return turned

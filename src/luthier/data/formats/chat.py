@@ -3,7 +3,8 @@
 `messages` is a list of {role, content}; roles are system, developer, user, assistant and tool. A content is text, or a
 list of text parts that are joined. Further keys of a message (tool_calls, name, tool_call_id) reach the chat template;
 `train` (true or false) or `weight` (1 or 0, as OpenAI's fine-tuning files have it) says whether a turn is learned. A
-top-level `tools` list is kept for the template. Errors: ValueError for roles out of order, empty or missing answers.
+top-level `tools` list is kept for the template; `references` lists answers that count as right when answers are
+checked. Errors: ValueError for roles out of order, empty or missing answers.
 Source: the messages format of OpenAI's chat completions, which Hugging Face chat templates read.
 """
 
@@ -49,7 +50,15 @@ class Chat(Format):
         tools = tools_text(record.get("tools"))
         if tools is not None:
             parts["tools"] = tools
-        return {"parts": parts}
+        return {"parts": parts, "target": _references(record.get("references"))}
+
+
+def _references(value: Any) -> tuple[str, ...] | None:
+    if value is None or value == []:
+        return None
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"wrong type: references is {named(value)}, not a list of answers")
+    return tuple(text_of(item, "an answer in references") for item in value)
 
 
 def _turn(message: Any, number: int) -> Turn:

@@ -1,0 +1,44 @@
+"""Examples as records that the formats read back: JSONL for people and other programs.
+
+Conversations become `messages` (with `tools`, and `references` where several answers count as right), texts with a
+class `text` and `label`, other parts stand under their own names. Groups are columns. Where a row comes from, its
+weight and its repeat stand in no record: Parquet, as a run keeps it, holds them (store.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..core.example import Example, Turn
+from ..core.files import write_atomic
+
+__all__ = ["record_of", "write_records"]
+
+
+def record_of(example: Example) -> dict[str, Any]:
+    """A record from which the format that fits it makes equal parts and an equal target."""
+    record: dict[str, Any] = {"id": example.id}
+    for name, part in example.parts.items():
+        if name == "tools" and isinstance(part, str):
+            record[name] = json.loads(part)
+        else:
+            record[name] = part if isinstance(part, str) else [_message(turn) for turn in part]
+    target = example.target
+    if target is not None:
+        key = "references" if "messages" in example.parts else "labels" if isinstance(target, tuple) else "label"
+        record[key] = list(target) if isinstance(target, tuple) else target
+    return {**{name: value for name, value in example.groups.items() if name not in record}, **record}
+
+
+def _message(turn: Turn) -> dict[str, Any]:
+    given = turn.message()
+    return given if turn.train is None else {**given, "train": turn.train}
+
+
+def write_records(path: Path, examples: Iterable[Example]) -> None:
+    """Writes one JSON record a line, whole or not at all. Errors: MachineError as write_atomic."""
+    lines = [json.dumps(record_of(example), ensure_ascii=False) for example in examples]
+    write_atomic(path, "".join(line + "\n" for line in lines))

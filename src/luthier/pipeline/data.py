@@ -1,0 +1,70 @@
+"""Preparation by itself: rows read, split and put through steps, without a recipe or a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..core.errors import LuthierError, RecipeError
+from ..core.files import write_atomic
+from ..core.problems import problems_of
+from ..core.recipe import Data
+from ..data.ledger import Ledger
+from ..data.prepare import Prepared
+from ..data.prepare import prepare as prepare_data
+from ..data.store import write_examples
+from ..data.write import write_records
+
+__all__ = ["ledger_file", "prepare"]
+
+
+def prepare(
+    train: Any, steps: Sequence[Any] = (), *, seed: int = 1, out: str | Path | None = None, **data: Any
+) -> Prepared:
+    """Prepares rows as a run would; further arguments are the recipe's under `data` (format, columns, validation...).
+
+    train: a file, folder, hub id, or a list of them. steps: names, {name: {parameter: value}}, or steps already built.
+    out: where the training split is written, .jsonl for records or .parquet for everything; its ledger goes beside it.
+    Errors: RecipeError for wrong arguments, DataError as data.prepare, MachineError where nothing can be written.
+    """
+    suffix = None if out is None else Path(out).suffix
+    if suffix not in (None, ".jsonl", ".parquet"):
+        raise LuthierError(
+            f"prepared rows are not written as '{suffix}'",
+            where=str(out),
+            expected="a name that ends in .jsonl or .parquet",
+        )
+    if out is not None and isinstance(train, (str, Path)) and Path(train).resolve() == Path(out).resolve():
+        raise LuthierError(
+            "the prepared rows would take the place of those they are made from",
+            where=str(out),
+            expected="another file for the result",
+        )
+    try:
+        given = Data.model_validate({"train": train, "steps": tuple(steps), **data})
+    except ValidationError as error:
+        raise RecipeError(problems_of(error, Data, prefix="data")) from error
+    found = prepare_data(given, seed)
+    if out is not None:
+        path = Path(out)
+        (write_records if suffix == ".jsonl" else write_examples)(path, found.splits["train"])
+        _write_ledger(ledger_file(path), found.ledger)
+    return found
+
+
+def ledger_file(out: Path) -> Path:
+    """Where the ledger of rows written to `out` lies."""
+    return out.with_suffix(".ledger.jsonl")
+
+
+def _write_ledger(path: Path, ledger: Ledger) -> None:
+    lines = [
+        json.dumps({key: value for key, value in asdict(entry).items() if value is not None}, ensure_ascii=False)
+        for entry in ledger.entries
+    ]
+    write_atomic(path, "".join(line + "\n" for line in lines))
