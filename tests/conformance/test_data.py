@@ -112,7 +112,10 @@ def test_a_step_loses_nothing_without_a_word(step: Step, kind):
     assert all(entry.of is None or entry.of in given or entry.of.startswith("v") for entry in ledger.entries)
     assert [entry.dropped() for entry in dropped] == [given[entry.id] for entry in dropped]
     # What is new says what it came from.
-    assert all(row.origin.parents and set(row.origin.parents) <= set(given) for row in kept if row.id not in given)
+    new = [row for row in kept if row.id not in given]
+    assert all(row.origin.parents and set(row.origin.parents) <= set(given) for row in new)
+    assert [entry.id for entry in ledger.entries if entry.action == "added"] == [row.id for row in new]
+    assert all(row.origin.synthetic for row in new)
 
 
 @every("steps", "step")

@@ -64,15 +64,23 @@ class Ledger(Protocol):
         """Nothing was done to the example, but its reader should know (a near copy in another split)."""
         ...
 
+    def add(self, example: Example, reason: str) -> None:
+        """The example is new; its origin names the rows that it was made from."""
+        ...
+
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a step is handed: the split it works on, the ledger, a seed, and the other splits, read only."""
+    """What a step is handed: the split it works on, the ledger, a seed, and the other splits, read only.
+
+    facts: plain values that the step measured on this split, for summary and report: it puts them in.
+    """
 
     split: str
     seed: int
     ledger: Ledger
     others: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Format(Component):
@@ -95,6 +103,9 @@ class Step(Component):
 
     scope: ClassVar[Literal["row", "corpus"]]
     """"row": looks at one example at a time; "corpus": must see all of them."""
+
+    splits: ClassVar[Literal["all", "train"]] = "all"
+    """"train": what is measured stays as it is (steps that add, choose or weigh rows)."""
 
     def run(self, examples: Iterable[Example], context: StepContext) -> Iterator[Example]:
         """The examples that stay, in order, changed or not; new ones carry their parents in `origin`."""

@@ -1,4 +1,4 @@
-"""The ledger: every row that was not read, dropped, changed or noted, with its reason; kept beside the data.
+"""The ledger: every row that was not read, dropped, changed, added or noted, with its reason; kept beside the data.
 
 A reason is a kind, or a kind and its details after a colon ("not valid JSON: ..."): counts go by kind.
 """
@@ -17,7 +17,7 @@ from .columnar import write_columns
 
 __all__ = ["Action", "Entry", "Ledger", "Page"]
 
-Action = Literal["dropped", "changed", "noted", "unread"]
+Action = Literal["dropped", "changed", "noted", "added", "unread"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,10 @@ class Page:
     def note(self, example: Example, reason: str, *, of: str | None = None) -> None:
         self._write("noted", example, reason, of, None, None)
 
+    def add(self, example: Example, reason: str) -> None:
+        of = example.origin.parents[0] if example.origin.parents else None
+        self._write("added", example, reason, of, None, None)
+
     def _write(
         self, action: Action, example: Example, reason: str, of: str | None, after: str | None, whole: str | None
     ) -> None:
@@ -121,8 +125,8 @@ class Page:
                 origin.row,
                 reason,
                 of,
-                _shown(example),
-                after,
+                None if action == "added" else _shown(example),
+                _shown(example) if action == "added" else after,
                 whole,
             )
         )

@@ -27,12 +27,16 @@ __all__ = ["Prepared", "load", "load_splits", "prepare", "save"]
 
 @dataclass
 class Prepared:
-    """Prepared data: examples by split (train first), the ledger, and what was read with which format."""
+    """Prepared data: examples by split (train first), the ledger, and what was read with which format.
+
+    facts: what steps measured, in their order: {"step", "split", "facts"}.
+    """
 
     splits: dict[str, list[Example]]
     ledger: Ledger
     files: list[FileFact] = field(default_factory=list)
     formats: list[FormatFact] = field(default_factory=list)
+    facts: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def bad(self) -> list[BadRow]:
@@ -54,6 +58,7 @@ class Prepared:
             "files": [asdict(fact) for fact in self.files],
             "formats": {fact.path: {"format": fact.format, "because": fact.because} for fact in self.formats},
             "steps": self.ledger.counts(),
+            **({"facts": self.facts} if self.facts else {}),
         }
 
 
@@ -69,14 +74,16 @@ def prepare(data: Data, seed: int) -> Prepared:
             ledger.unread(name, bad.file, bad.row, bad.reason, bad.text)
     given = {name: result.examples for name, result in reads.items() if name != "train"}
     splits = split(reads["train"].examples, data, given, seed)
+    facts: list[dict[str, Any]] = []
     for step in data.steps:
         assert isinstance(step, Step)
-        splits = _apply(step, splits, ledger, seed)
+        splits = _apply(step, splits, ledger, seed, facts)
     return Prepared(
         splits,
         ledger,
         [fact for result in reads.values() for fact in result.files],
         [fact for result in reads.values() for fact in result.formats],
+        facts,
     )
 
 
@@ -120,14 +127,21 @@ def _refuse_shared_files(reads: Mapping[str, Read]) -> None:
         raise DataError(problems)
 
 
-def _apply(step: Step, splits: Mapping[str, list[Example]], ledger: Ledger, seed: int) -> dict[str, list[Example]]:
-    """The step on each split; each sees the others as they were before it, so that their order does not matter."""
+def _apply(
+    step: Step, splits: Mapping[str, list[Example]], ledger: Ledger, seed: int, facts: list[dict[str, Any]]
+) -> dict[str, list[Example]]:
+    """The step on its splits; each sees the others as they were before it, so that their order does not matter."""
     name = step.component_name()
     result: dict[str, list[Example]] = {}
     for current, examples in splits.items():
+        if step.splits == "train" and current != "train":
+            result[current] = examples
+            continue
         others: dict[str, Sequence[Example]] = {other: rows for other, rows in splits.items() if other != current}
         context = StepContext(current, seed, ledger.page(current, name), others)
         result[current] = list(step.run(examples, context))
+        if context.facts:
+            facts.append({"step": name, "split": current, "facts": context.facts})
         if examples and not result[current]:
             reasons = [
                 f"{count['count']} {count['reason']}"
@@ -159,6 +173,7 @@ def load(folder: Path) -> Prepared:
         Ledger.read(folder / "ledger.parquet"),
         [FileFact(**fact) for fact in summary["files"]],
         [FormatFact(path, **fact) for path, fact in summary["formats"].items()],
+        summary.get("facts", []),
     )
 
 

@@ -30,6 +30,7 @@ class Flow:
     before: int = 0
     after: int = 0
     dropped: int = 0
+    added: int = 0
     changed: int = 0
     noted: int = 0
     reasons: list[Mapping[str, Any]] = field(default_factory=list)
@@ -43,6 +44,8 @@ def flow(summary: Mapping[str, Any]) -> list[Flow]:
         count, action = int(entry["count"]), entry["action"]
         if action in ("dropped", "unread"):
             found.dropped += count
+        elif action == "added":
+            found.added += count
         elif action == "changed":
             found.changed += count
         else:
@@ -51,7 +54,7 @@ def flow(summary: Mapping[str, Any]) -> list[Flow]:
     after = sum(int(rows) for rows in summary.get("splits", {}).values())
     for found in reversed(steps.values()):
         found.after = after
-        found.before = after = after + found.dropped
+        found.before = after = after + found.dropped - found.added
         found.reasons.sort(key=lambda entry: -int(entry["count"]))
     return list(steps.values())
 

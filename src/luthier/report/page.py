@@ -193,7 +193,7 @@ def _curve(curve: Curve) -> dict[str, Any] | None:
 
 def _preparation(record: Record) -> dict[str, Any]:
     steps = flow(record.summary)
-    most = max((step.before for step in steps), default=0)
+    most = max((max(step.before, step.after) for step in steps), default=0)
     by_step: dict[str, list[Any]] = {}
     for (step, action, reason), found in examples(record.folder / "data" / "ledger.parquet").items():
         by_step.setdefault(step, []).append({"action": action, "reason": reason, "examples": found})

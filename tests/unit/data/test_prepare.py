@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from luthier.core.contracts import Step, StepContext
 from luthier.core.errors import DataError, MachineError
 from luthier.core.example import Example, Origin, Turn
 from luthier.core.files import sha256_of, write_atomic
@@ -19,6 +23,7 @@ from luthier.data.ledger import Ledger
 from luthier.data.prepare import load, prepare, save
 from luthier.data.split import split
 from luthier.data.store import read_examples, write_examples
+from luthier.report.changes import flow
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)))
 TURNS = st.lists(
@@ -264,3 +269,36 @@ def test_banking_is_prepared(data_file) -> None:
     assert prepared.summary["read"] == 13083
     assert len(prepared.splits["train"]) + len(prepared.splits["validation"]) > 9900
     assert any(entry.kind == "exact copy in test" for entry in prepared.ledger.entries)
+
+
+class Doubling(Step):
+    """Adds a copy of each row of train, and counts."""
+
+    scope: ClassVar[Literal["row", "corpus"]] = "row"
+    splits: ClassVar[Literal["all", "train"]] = "train"
+
+    def run(self, examples: Iterable[Example], context: StepContext) -> Iterator[Example]:
+        for number, example in enumerate(examples, 1):
+            yield example
+            origin = replace(example.origin, parents=(example.id,), synthetic=True)
+            new = replace(example, id=f"{example.id}+", origin=origin)
+            context.ledger.add(new, "a copy")
+            context.facts["rows"] = number
+            yield new
+
+
+def test_steps_that_add_rows_leave_what_is_measured_alone_and_their_facts_are_kept(tmp_path: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", *[{"text": f"row {number}"} for number in range(40)])
+    prepared = prepare(Data(train=file, test=0.25, steps=(Doubling(),)), seed=1)
+    train, test = prepared.splits["train"], prepared.splits["test"]
+    assert len(train) + 2 * len(test) == 80
+    assert not any(example.origin.synthetic for example in test)
+    added = [entry for entry in prepared.ledger.entries if entry.action == "added"]
+    assert [(entry.id, entry.of) for entry in added] == [(row.id, row.origin.parents[0]) for row in train[1::2]]
+    assert [(entry.before, entry.after) for entry in added] == [(None, row.text()) for row in train[1::2]]
+    save(prepared, tmp_path / "out")
+    again = load(tmp_path / "out")
+    facts = [{"step": Doubling.component_name(), "split": "train", "facts": {"rows": len(train) // 2}}]
+    assert prepared.facts == again.facts == again.summary["facts"] == facts
+    (flowed,) = flow(prepared.summary)
+    assert (flowed.before, flowed.added, flowed.after) == (40, len(train) // 2, len(train) + len(test))

@@ -77,7 +77,7 @@ def test_the_whole_run_is_told(run_folder: Path):
     assert "✓ holds 0.710 0.120" in text
     assert "2 warnings" in text
     assert "the disk is nearly full (2 times)" in text
-    assert "deduplicate 2,088 98 0 2 1,990" in text
+    assert "deduplicate 2,088 98 0 0 2 1,990" in text
     assert "card lost card stolen 3 12 7.5 %" in text
     assert "2 min 21 s" in text
     assert "2.100 Wh" in text
