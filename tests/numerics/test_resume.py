@@ -118,6 +118,16 @@ def test_two_k_steps_are_k_and_k(objective: str, adaptation: str, dtype: torch.d
         assert getattr(result, field) == getattr(straight, field), field
 
 
+def test_one_model_may_be_trained_by_one_fit_after_another() -> None:
+    first = job(settings("causal_lm", "full"), None, dtype=torch.bfloat16)
+    fit(first)
+    before = trained(first)
+    again = fit(replace(first, phase=settings("causal_lm", "full", steps=2), validation=()))
+    assert again.steps == 2
+    after = trained(first)
+    assert any(not torch.equal(value, after[name]) for name, value in before.items())
+
+
 def test_dropout_and_noise_are_really_on() -> None:
     """Otherwise the equality above would say nothing about random draws."""
     loud = fit(job(settings("causal_lm", "full"), None))

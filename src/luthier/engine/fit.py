@@ -160,6 +160,7 @@ class _Fitting:
         finally:
             model.eval()
             self.ahead.close()
+            self.stepper.release()
         best = self._take_best()
         return FitResult(
             steps=step,

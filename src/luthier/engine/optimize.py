@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..core.contracts import Optimizer, ParameterGroup, Schedule
 
@@ -35,6 +36,7 @@ class Stepper:
         self.names: list[str] = []
         self.parameters: list[nn.Parameter] = []
         self.masters: list[Tensor] = []
+        self.hooks: list[RemovableHandle] = []
         torch_groups: list[dict[str, Any]] = []
         for group in groups:
             first = len(self.names)
@@ -73,7 +75,7 @@ class Stepper:
         # Hooks are only taken by tensors that require a gradient; gradual unfreezing may have this one frozen now.
         frozen = not parameter.requires_grad
         parameter.requires_grad_(True)
-        parameter.register_post_accumulate_grad_hook(to_master)  # type: ignore[no-untyped-call]
+        self.hooks.append(parameter.register_post_accumulate_grad_hook(to_master))  # type: ignore[no-untyped-call]
         parameter.requires_grad_(not frozen)
 
     def gradient_norm(self) -> float:
@@ -105,6 +107,12 @@ class Stepper:
         for parameter, master in zip(self.parameters, self.masters, strict=True):
             if parameter is not master:
                 parameter.copy_(master)
+
+    def release(self) -> None:
+        """Lets the parameters go: their gradients stay theirs, and another stepper may move them."""
+        for hook in self.hooks:
+            hook.remove()
+        self.hooks.clear()
 
     def weights(self) -> dict[str, Tensor]:
         """The float32 masters by parameter name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -184,13 +185,15 @@ def test_masters_give_the_float32_trajectory() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+@pytest.mark.parametrize("kind", ["adamw", "sgd", "muon"])
 def test_state_put_back_goes_on_bit_for_bit(dtype: torch.dtype, kind: str) -> None:
-    settings = {"adamw": {"adamw": {"weight_decay": 0.1}}, "sgd": {"sgd": {"momentum": 0.9}}}[kind]
+    settings = {"adamw": {"adamw": {"weight_decay": 0.1}}, "sgd": {"sgd": {"momentum": 0.9}}, "muon": "muon"}[kind]
+    hidden = frozenset({"0.weight"})
 
     def fresh() -> tuple[nn.Module, Stepper]:
         model = net(dtype)
-        return model, stepper(model, optimizer=build("optimizers", settings))
+        parts = [replace(group, hidden=hidden) for group in groups(model)]
+        return model, stepper(model, optimizer=build("optimizers", settings), groups=parts)
 
     def advance(model: nn.Module, moving: Stepper, first: int, last: int) -> None:
         for step in range(first, last):
@@ -239,6 +242,21 @@ def test_a_parameter_frozen_for_now_still_gets_its_master_later() -> None:
     moving.gradient_norm()
     moving.step(0)
     assert not torch.equal(moving.weights()["0.weight"], before)
+
+
+def test_what_was_released_another_stepper_moves() -> None:
+    model = net(torch.bfloat16)
+    first = stepper(model)
+    backward(model, 0)
+    first.step(0)
+    first.release()
+    before = {name: value.clone() for name, value in first.weights().items()}
+    second = stepper(model)
+    backward(model, 1)
+    assert second.gradient_norm() > 0
+    second.step(1)
+    assert all(torch.equal(first.weights()[name], value) for name, value in before.items())
+    assert all(not torch.equal(value, before[name]) for name, value in second.weights().items())
 
 
 def test_no_gradient_at_all_has_norm_zero() -> None:
