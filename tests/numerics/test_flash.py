@@ -104,6 +104,34 @@ def test_the_probe_runs_once_for_a_kind_of_call_and_draws_nothing(calls: list[tu
     assert torch.equal(torch.get_rng_state(), before)
 
 
+class _Keeping(torch.autograd.Function):
+    """Nothing but a backward pass that wants the boundaries, as torch's does."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, starts: Tensor) -> Tensor:
+        ctx.save_for_backward(starts)
+        return query.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return gradients[0], None
+
+
+def test_a_pack_that_was_seen_in_an_answer_trains(
+    calls: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keeping(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, *rest: Any, **options: Any) -> Tensor:
+        return documented(_Keeping.apply(query, starts), key, value, starts, *rest, **options)
+
+    monkeypatch.setattr(varlen, "varlen_attn", keeping)
+    inputs = given()
+    starts = torch.tensor([0, 9, 64], dtype=torch.int32)
+    with torch.inference_mode():
+        packed_attention(*inputs, starts, scaling=0.3, causal=True)
+    packed_attention(*inputs, starts, scaling=0.3, causal=True).sum().backward()
+    assert all(x.grad is not None for x in inputs)
+
+
 def raising(error: Exception) -> Callable[..., Tensor]:
     def attend(*arguments: Any, **options: Any) -> Tensor:
         raise error

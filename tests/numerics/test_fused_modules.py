@@ -45,6 +45,10 @@ def test_a_mask_drops_its_share_everywhere_and_repeats_with_the_seed(rate: float
         assert abs(float(flat[lane::4].mean()) - rate) < 11 * deviation, "each quarter of a draw has the same share"
 
 
+def test_a_rate_next_to_one_drops_nearly_all() -> None:
+    assert (~keep_mask((4000,), 1 - 1e-7, CPU)).sum() > 3990
+
+
 def test_dropout_keeps_the_mean_and_its_gradient_is_the_forwards() -> None:
     x = draw(50, 7).requires_grad_()
     torch.manual_seed(2)

@@ -25,7 +25,7 @@ def draw(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("shape", [(7,), (2, 5), (3, 1, 4)])
+@pytest.mark.parametrize("shape", [(7,), (2, 5), (3, 1, 4), (0,), (2, 0)])
 def test_output_and_gradients_are_the_formulas(shape: tuple[int, ...], bias: bool) -> None:
     x, down, up = (draw(*given, seed=seed).requires_grad_() for seed, given in enumerate([(*shape, 6), (3, 6), (5, 3)]))
     weight, added = draw(5, 6, seed=8), draw(5, seed=9) if bias else None

@@ -20,9 +20,11 @@ def keep_mask(shape: Sequence[int], rate: float, device: torch.device) -> Tensor
     if device.type != "cpu":
         return torch.rand(tuple(shape), device=device) >= rate
     count = prod(shape)
+    # A rate next to 1 would round to one, past the greatest number of sixteen bits, which then drops nothing.
+    threshold = min(round(rate * 2**16), 2**16 - 1) - 2**15
     # Every bit of a 64-bit draw is random: four values come from one.
     drawn = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    return drawn.view(torch.int16)[:count].view(tuple(shape)) >= round(rate * 2**16) - 2**15
+    return drawn.view(torch.int16)[:count].view(tuple(shape)) >= threshold
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:

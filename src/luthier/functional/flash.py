@@ -81,7 +81,9 @@ def _flash(
 def _starts(bounds: tuple[int, ...], device: torch.device) -> tuple[Tensor, int]:
     """The boundaries on the device, and the longest sequence; a pack's layers share them."""
     longest = max(end - begin for begin, end in pairwise(bounds))
-    return torch.tensor(bounds, dtype=torch.int32, device=device), longest
+    # The backward pass saves them, which it may not if they were made for an answer and training meets them again.
+    with torch.inference_mode(False):
+        return torch.tensor(bounds, dtype=torch.int32, device=device), longest
 
 
 _known: dict[tuple[object, ...], bool] = {}

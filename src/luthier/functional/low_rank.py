@@ -52,7 +52,7 @@ class _LowRankLinear(torch.autograd.Function):
         output.addmm_(image, wide.t())
         ctx.save_for_backward(fed, image, weight, narrow, wide, *([] if kept is None else [kept]))
         ctx.scale, ctx.dropout, ctx.dtypes = scale, dropout, (down.dtype, up.dtype)
-        return output.view(*x.shape[:-1], -1)
+        return output.view(*x.shape[:-1], output.shape[-1])  # of no tokens, -1 would not tell the width
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -68,7 +68,7 @@ class _LowRankLinear(torch.autograd.Function):
                 d_x += (inner @ narrow).mul_(rest[0]).div_(1 - ctx.dropout)
             else:
                 d_x.addmm_(inner, narrow)
-            d_x = d_x.view(*given.shape[:-1], -1)
+            d_x = d_x.view(*given.shape[:-1], d_x.shape[-1])
         # Two narrow factors are cheapest with the long one last; B's gradient is then turned over.
         d_down = (inner.t() @ fed).to(ctx.dtypes[0]) if ctx.needs_input_grad[3] else None
         d_up = None
