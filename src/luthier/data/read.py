@@ -8,9 +8,7 @@ has one (text or a whole number), else the file's name (its path, where an earli
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,19 +16,19 @@ from typing import Any, Literal
 
 from ..core.contracts import Format
 from ..core.embedded import PREFIX, embedded_data
-from ..core.errors import DataError, LuthierError, MissingExtra, Problem, nearest
+from ..core.errors import DataError, Problem, nearest
 from ..core.example import Example, Origin
 from ..core.recipe import Source
 from .detect import FormatFact, detect, few
 from .hub import hub_records, looks_like_hub
+from .places import absent, closed, data_files, folder_problems, no_file
 from .records import data_suffix, records
 from .row import BadRow, Record
 from .unpack import refuse_beyond_memory
 
-__all__ = ["BadRow", "FileFact", "FormatFact", "Read", "path_problems", "read", "refuse"]
+__all__ = ["BadRow", "FileFact", "FormatFact", "Read", "read", "refuse"]
 
 _SHOWN = 5
-_NOT_DATA = ("readme", "license", "licence", "notice", "changelog")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +176,7 @@ def _files(source: Source) -> Iterator[_File]:
     elif path.is_file():
         yield _load(path, source.path, _stem(path.name))
     elif path.exists() or path.is_symlink():
-        raise DataError(_no_file(source.path))
+        raise DataError(no_file(source.path))
     elif looks_like_hub(source.path):
         rows = hub_records(source.path)
         text = "\n".join(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str) for row in rows).encode()
@@ -186,104 +184,15 @@ def _files(source: Source) -> Iterator[_File]:
         numbered: list[Record | BadRow] = [Record(number, row) for number, row in enumerate(rows, 1)]
         yield _File(source.path, source.path, numbered, digest, len(text))
     else:
-        raise DataError(_absent(source.path))
-
-
-def path_problems(path: str) -> Sequence[Problem]:
-    """What can be known to be wrong with a source's path before it is read or fetched; empty where nothing is."""
-    try:
-        if path.startswith(PREFIX):
-            embedded_data(path)
-        elif Path(path).is_dir():
-            return _folder_problems(Path(path), path)
-        elif Path(path).is_file():
-            return () if os.access(path, os.R_OK) else (_closed(path),)
-        elif Path(path).exists() or Path(path).is_symlink():
-            return (_no_file(path),)
-        else:
-            if not looks_like_hub(path):
-                return (_absent(path),)
-            if importlib.util.find_spec("datasets") is None:
-                raise MissingExtra.of("hub", f"'{path}' is no file here; the hub data set of that name")
-    except LuthierError as error:
-        return error.problems
-    return ()
-
-
-def _absent(shown: str) -> Problem:
-    path = Path(shown)
-    beside = sorted(file.name for file in path.parent.iterdir()) if path.parent.is_dir() else []
-    near = nearest(path.name, beside)
-    return Problem(
-        "there is no such file or folder",
-        shown,
-        "a file, a folder, embedded:NAME, or owner/name[:configuration][@revision][#split] of the hub",
-        f"did you mean '{path.parent / near}'?" if near else f"see whether the path is right from {Path.cwd()}",
-    )
-
-
-def _no_file(shown: str) -> Problem:
-    """What is there is neither a file nor a folder."""
-    if Path(shown).exists():
-        found, remedy = "this is a pipe or a device, not a file", "write its content to a file and name that"
-    else:
-        found, remedy = "this link leads nowhere", "name the file itself, or mend the link"
-    return Problem(found, shown, "a file or a folder that can be read more than once", remedy)
-
-
-def _closed(shown: str) -> Problem:
-    return Problem(
-        "there is no right to read it",
-        shown,
-        "a file or folder that the account may read",
-        "chmod u+r, or name a copy of your own",
-    )
+        raise DataError(absent(source.path))
 
 
 def _folder(folder: Path, shown: str) -> Iterator[_File]:
-    problems = _folder_problems(folder, shown)
+    problems = folder_problems(folder, shown)
     if problems:
         raise DataError(problems)
-    for relative in _data_files(folder):
+    for relative in data_files(folder):
         yield _load(folder / relative, f"{shown.rstrip('/')}/{relative}", _stem(relative))
-
-
-def _folder_problems(folder: Path, shown: str) -> Sequence[Problem]:
-    try:
-        found = _data_files(folder)
-    except OSError as error:
-        return (_closed(str(error.filename or shown)),)
-    if found:
-        return ()
-    return (
-        Problem(
-            "the folder holds no data file",
-            shown,
-            "files that end in .jsonl, .json, .csv, .tsv, .parquet, .txt or .md, also as .gz, .xz or .zst",
-            "name the folder in which they lie; files that begin with a dot, README and LICENSE are passed over",
-        ),
-    )
-
-
-def _data_files(folder: Path) -> list[str]:
-    """The data files below a folder, by their path in it. Errors: OSError for a folder that cannot be looked into."""
-
-    def refuse_to_pass_over(error: OSError) -> None:
-        raise error
-
-    found = [
-        (Path(place) / name).relative_to(folder)
-        for place, _, names in os.walk(folder, onerror=refuse_to_pass_over)
-        for name in names
-    ]
-    return sorted(
-        file.as_posix()
-        for file in found
-        if (folder / file).is_file()
-        and data_suffix(file.name)
-        and not any(part.startswith(".") for part in file.parts)
-        and not file.name.lower().startswith(_NOT_DATA)
-    )
 
 
 def _stem(name: str) -> str:
@@ -296,7 +205,7 @@ def _load(path: Path, shown: str, stem: str) -> _File:
         refuse_beyond_memory(path.stat().st_size, shown)
         data = path.read_bytes()
     except PermissionError as error:
-        raise DataError(_closed(shown)) from error
+        raise DataError(closed(shown)) from error
     except OSError as error:
         raise DataError(
             f"the file cannot be opened: {error.strerror}", where=shown, remedy="see whether the disk can be read"

@@ -16,7 +16,7 @@ from ..core.recipe import Recipe
 from ..core.recipe_file import load_recipe
 from ..core.run import recorded_files
 from ..data.inputs import recorded_under
-from ..data.read import path_problems
+from ..data.places import path_problems
 from ..models.files import CONFIG, read_json
 from ..models.source import check_source, resolve
 
