@@ -33,6 +33,20 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 2 the recipe or its data is wrong, 3 a gate failed, 130 interrupted and resumable.",
 )
 
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        from .. import __version__
+
+        typer.echo(f"luthier {__version__}")
+    elif context.invoked_subcommand is None:
+        context.fail("Missing command.")
+
+
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, the name of one that ships, or a run folder.")]
 Overrides = Annotated[
     list[str] | None,
@@ -218,6 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "show"):
             error.show()
+            _hint(error)
             sys.exit(2)
         import traceback
 
@@ -226,6 +241,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # What other libraries raise may hold signed addresses and tokens.
         typer.echo(redact(traceback.format_exc()), err=True, nl=False)
         sys.exit(1)
+
+
+def _hint(error: Exception) -> None:
+    """Keys of a recipe are often given as options first, as other trainers have them."""
+    from ..core.recipe import Phase, Recipe
+
+    key = str(getattr(error, "option_name", "")).lstrip("-").replace("-", "_").partition(".")[0]
+    if key in Recipe.model_fields or key in Phase.model_fields:
+        typer.echo(f"{key} is a key of the recipe: write {key}=VALUE, without dashes.", err=True)
 
 
 @contextmanager

@@ -18,6 +18,26 @@ __all__ = ["problems_of", "refused"]
 
 _Path = tuple[int | str, ...]
 _PLAIN = frozenset({"float", "int", "str", "bool"})
+_RATE = "lr of the optimizer, for example optimizer.adamw.lr=1e-4"
+_STEP = "per_step, the whole of a step: per_step={rows: 16} or per_step={tokens: 4096}"
+_ELSEWHERE = {
+    "learning_rate": _RATE,
+    "lr": _RATE,
+    "batch_size": _STEP,
+    "train_batch_size": _STEP,
+    "per_device_train_batch_size": _STEP,
+    "gradient_accumulation_steps": _STEP + "; how a step is cut up follows from memory, or from machine.micro_tokens",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "max_steps": "steps",
+    "max_seq_length": "max_length",
+    "bf16": "machine.dtype=bfloat16",
+    "fp16": "machine.dtype=bfloat16; float16 is not trained in",
+    "lora_r": "adaptation.lora.rank=16",
+    "lora_rank": "adaptation.lora.rank=16",
+    "lora_alpha": "adaptation.lora.alpha=32",
+}
+"""What keys of other trainers are called in a recipe; they are the first ones that a newcomer writes."""
 
 
 def refused(*problems: Problem) -> PydanticCustomError:
@@ -118,7 +138,9 @@ def _unknown(key: str, where: str, models: Sequence[type[BaseModel]]) -> Problem
     known = [info.alias or name for owner in models for name, info in owner.model_fields.items()]
     near = nearest(key, known)
     inside = _inside(key, models)
-    if inside is not None and (near is None or _likeness(key, inside[1]) > _likeness(key, near)):
+    if key in _ELSEWHERE:
+        remedy = f"here this is {_ELSEWHERE[key]}"
+    elif inside is not None and (near is None or _likeness(key, inside[1]) > _likeness(key, near)):
         remedy = (
             f"'{inside[1]}' belongs into {inside[0]}"
             if inside[1] == key

@@ -114,8 +114,11 @@ class Data(Part):
         shares = {name: share for name in ("validation", "test") if isinstance(share := getattr(self, name), float)}
         if any(not 0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
             given = " and ".join(f"{name} {share:g}" for name, share in shares.items())
+            together = all(0 < share < 1 for share in shares.values())
             problem = Problem(
-                f"{given}: a share lies between 0 and 1",
+                f"{given} are {sum(shares.values()):g} together"
+                if together
+                else f"{given}: a share lies between 0 and 1",
                 expected="shares that leave something to train on",
                 remedy="data.validation=0.1 sets a tenth aside",
             )

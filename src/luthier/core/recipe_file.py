@@ -190,6 +190,7 @@ def apply_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> dict[
                 f"'{override}' is no override",
                 where=_named(override),
                 expected="key.path=value, for example phases.0.epochs=3",
+                remedy="write it without dashes and without spaces around the =",
             )
         given = _given(override)
         if keys[0] in _phase_keys() and len(result.get("phases") or [{}]) == 1:

@@ -15,7 +15,7 @@ import torch
 from ..core.errors import MachineError
 from ..core.recipe import Machine
 
-__all__ = ["Compute", "allocator", "choose", "keep_memory", "product_rate", "release_memory"]
+__all__ = ["Compute", "allocator", "choose", "keep_memory", "product_rate", "rates", "release_memory"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def choose(machine: Machine, recorded: str | None = None) -> Compute:
         return Compute(device, getattr(torch, recorded), "as when this run began")
     if device.type == "mps":
         return Compute(device, torch.float32, "bf16 products are not everywhere exact on MPS")
-    half, single = _rates(device)
+    half, single = rates(device)
     chosen = torch.bfloat16 if half > 1.3 * single else torch.float32
     return Compute(device, chosen, f"bf16 products run {half / single:.1f} times as fast as float32 here")
 
@@ -65,7 +65,7 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _rates(device: torch.device) -> tuple[float, float]:
+def rates(device: torch.device) -> tuple[float, float]:
     """The rates of products in bfloat16 and float32, measured so that other work on the machine does not decide.
 
     The two take turns, so that both see quiet moments, and on one thread: where another program holds a core, a product

@@ -84,7 +84,7 @@ def _device() -> Mapping[str, str]:
     import torch
 
     from ..core.recipe import Machine
-    from ..engine.device import allocator, choose, keep_memory, product_rate
+    from ..engine.device import allocator, choose, keep_memory, rates
 
     compute = choose(Machine())
     device = compute.device
@@ -92,9 +92,10 @@ def _device() -> Mapping[str, str]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         found[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 1e9:.0f} GB"
-    for dtype in (torch.float32, torch.bfloat16):
-        name = str(dtype).removeprefix("torch.")
-        found[f"{name} products"] = f"{product_rate(dtype, device) / 1e9:,.0f} GFLOP/s"
+    half, single = rates(device)
+    on = " on one thread" if device.type == "cpu" else ""
+    found["float32 products"] = f"{single / 1e9:,.0f} GFLOP/s{on}"
+    found["bfloat16 products"] = f"{half / 1e9:,.0f} GFLOP/s{on}"
     found["dtype that pays"] = f"{str(compute.dtype).removeprefix('torch.')}: {compute.because}"
     found["threads"] = f"{torch.get_num_threads()} (OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')})"
     found["allocator"] = _allocator(allocator(), keep_memory())

@@ -21,6 +21,9 @@ __all__ = ["show"]
 SHOWN_TOKENS = 220
 """Of a longer row its beginning and end are shown."""
 
+LEARNED = ("«", "»")
+"""Around what is learned, where the page has no color: in a file, or a log."""
+
 
 def show(plan: Plan, console: Console | None = None) -> None:
     """Prints the plan; in color on a terminal, as plain text into a pipe."""
@@ -45,9 +48,11 @@ def show(plan: Plan, console: Console | None = None) -> None:
     if seeds > 1:
         line(f"with {seeds} seeds, one after the other")
     line()
-    line(f"[bold]the first rows of {plan.phases[0].name}[/], learned tokens in green, special tokens underlined")
+    colored = console.color_system is not None and not console.no_color
+    learned = "in green, special tokens underlined" if colored else f"between {LEARNED[0]} and {LEARNED[1]}"
+    line(f"[bold]the first rows of {plan.phases[0].name}[/], learned tokens {learned}")
     line()
-    _samples(console, plan)
+    _samples(console, plan, marked=not colored)
 
 
 def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -141,7 +146,8 @@ def _time(console: Console, plan: Plan) -> None:
     console.print(table)
 
 
-def _samples(console: Console, plan: Plan) -> None:
+def _samples(console: Console, plan: Plan, marked: bool) -> None:
+    """The first rows; `marked`: what is learned stands between marks, where there is no color to tell it."""
     from ..data.encode import show as spelled
 
     for row in plan.samples:
@@ -149,7 +155,22 @@ def _samples(console: Console, plan: Plan) -> None:
         if len(row.ids) > SHOWN_TOKENS:
             head = f"{row.id}: {len(row.ids)} tokens, {int(row.supervised.sum())} learned; its beginning and end\n"
             text = Text.assemble((head, "bold"), text[len(text.plain.partition("\n")[0]) + 1 :])
-        console.print(text, soft_wrap=True)
+        console.print(_marked(text) if marked else text, soft_wrap=True)
+
+
+def _marked(text: Text) -> Text:
+    """The text with marks around its green parts; neighboring ones share a pair."""
+    spans = sorted((span for span in text.spans if "green" in str(span.style)), key=lambda span: span.start)
+    pieces: list[str] = []
+    end = 0
+    for span in spans:
+        if span.start == end and pieces:
+            pieces[-1] = text.plain[span.start : span.end]
+            pieces.append(LEARNED[1])
+        else:
+            pieces += [text.plain[end : span.start], LEARNED[0], text.plain[span.start : span.end], LEARNED[1]]
+        end = span.end
+    return Text("".join([*pieces, text.plain[end:]]))
 
 
 def _ends(row: Row) -> Row:
@@ -166,7 +187,9 @@ def _ends(row: Row) -> Row:
 def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, show_header=any(headings), header_style="dim")
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if heading.strip() and number else "left", overflow="fold")
+        table.add_column(
+            heading, justify="right" if heading.strip() and number else "left", overflow="fold", no_wrap=not number
+        )
     return table
 
 

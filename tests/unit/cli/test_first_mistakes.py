@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import luthier
 from luthier.cli.main import main
 
 RECIPE = "name: tales\nmodel: {model}\ndata:\n  train: rows.jsonl\n"
@@ -34,6 +36,13 @@ MISTAKES = (
     Mistake(
         "key of a phase at the top", ("tales.yaml:5", "'epochs' belongs into phases"), recipe=RECIPE + "epochs: 2\n"
     ),
+    Mistake("rate by another trainer's name", ("'learning_rate'", "optimizer.adamw.lr=1e-4"), ("learning_rate=1e-4",)),
+    Mistake(
+        "parameter by another trainer's name",
+        ("optimizer.adamw.learning_rate", "optimizer.adamw.lr=1e-4"),
+        ("optimizer.adamw.learning_rate=1e-4",),
+    ),
+    Mistake("batch by another trainer's name", ("'batch_size'", "per_step={rows: 16}"), ("batch_size=8",)),
     Mistake("misspelled component", ("phases.0.adaptation", "'lorra'", "did you mean 'lora'?"), ("adaptation=lorra",)),
     Mistake("misspelled parameter", ("adaptation.lora.ranc", "did you mean 'rank'?"), ("adaptation.lora.ranc=8",)),
     Mistake("wrong type", ("phases.0.epochs", '"two"', "a number"), ("epochs=two",)),
@@ -59,9 +68,15 @@ MISTAKES = (
         ("checks=[parity]", "checks.perplexity.limit=3"),
     ),
     Mistake("override without =", ("'epochs'", "key.path=value"), ("epochs",)),
+    Mistake("override with spaces", ("'epochs'", "without spaces"), ("epochs", "=", "2")),
     Mistake("epochs and steps", ("phases.0", "epochs or steps, not both"), ("epochs=1", "steps=3")),
     Mistake(
         "share out of range", ("tales.yaml:3: data", "validation 1.5", "between 0 and 1"), ("data.validation=1.5",)
+    ),
+    Mistake(
+        "shares that leave nothing",
+        ("tales.yaml:3: data", "validation 0.5 and test 0.6 are 1.1 together", "leave something to train on"),
+        ("data.validation=0.5", "data.test=0.6"),
     ),
     Mistake("gate without check", ("gates.0", "add text_match to checks"), ("gates=[text_match.exact >= 0.5]",)),
     Mistake(
@@ -156,6 +171,37 @@ def test_a_mistake_is_answered_with_place_and_remedy(
         assert words in said
     assert "error:" in said
     assert "remedy:" in said or "expected:" in said or "twice" in said or "not both" in said or "between" in said
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--epochs", "write epochs=VALUE"), ("--max-length", "write max_length=VALUE"), ("--resume", None)],
+)
+def test_a_key_given_as_an_option_is_told_how_it_is_written(
+    option: str, said: str | None, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["run", "tales.yaml", option, "3"])
+    assert end.value.code == 2
+    shown = capsys.readouterr().err
+    assert f"No such option: {option}" in shown
+    assert said in shown if said else "VALUE" not in shown
+
+
+def test_other_trainers_keys_are_translated_to_what_a_recipe_takes(llama_folder: Path) -> None:
+    """Every `key=value` that a remedy offers fits a recipe."""
+    from luthier.core.problems import _ELSEWHERE
+    from luthier.core.recipe_file import load_recipe
+
+    plain = {"name": "t", "model": str(llama_folder), "data": {"train": "rows.jsonl"}}
+    for key, there in _ELSEWHERE.items():
+        for offered in re.findall(r"[a-z_.]+=(?:\{[^}]*\}|[\w-]+)", there):
+            assert load_recipe(plain, [offered]), (key, offered)
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capsys.readouterr().out == f"luthier {luthier.__version__}\n"
 
 
 def test_all_problems_come_at_once(place: Path, llama_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,8 +25,23 @@ def test_versions_and_device_are_those_of_this_process() -> None:
     assert found["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
     assert found["device"]["device"] in ("cpu", "mps", "cuda")
     assert found["device"]["threads"].startswith(str(torch.get_num_threads()))
-    assert found["device"]["float32 products"] == "100 GFLOP/s"
+    assert found["device"]["float32 products"].startswith("100 GFLOP/s")
     assert "GB free" in found["machine"]["disk"]
+
+
+def test_another_programs_work_does_not_decide_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product that was disturbed once is measured again; rates and their quotient tell the same."""
+    seen: list[torch.dtype] = []
+
+    def disturbed(dtype: torch.dtype, *_: object) -> float:
+        seen.append(dtype)
+        return 1e9 if seen.count(dtype) % 3 == 1 else {torch.float32: 1e11, torch.bfloat16: 3e11}[dtype]
+
+    monkeypatch.setattr("luthier.engine.device.product_rate", disturbed)
+    found = doctor._device()
+    assert found["float32 products"].startswith("100 GFLOP/s")
+    assert found["bfloat16 products"].startswith("300 GFLOP/s")
+    assert "3.0 times" in found["dtype that pays"] or found["device"] == "mps"
 
 
 def test_an_absent_extra_comes_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,25 @@ def test_the_page_reads_well_in_a_pipe(made: Plan) -> None:
     assert f"{made.phases[0].trained:,} train" in text
 
 
+def test_without_color_learned_tokens_stand_between_marks(made: Plan) -> None:
+    out = io.StringIO()
+    show(made, Console(file=out, width=100, color_system=None))
+    text = out.getvalue()
+    assert "learned tokens between « and »" in text
+    assert "green" not in text
+    shown = text[text.index("learned tokens between") :].splitlines()[2:]
+    answer = next(line for line in shown if "Yes" in line)
+    assert answer.index("«") < answer.index("Yes")
+    asked = next(line for line in shown if "user" in line)
+    assert "«" not in asked
+
+
+def test_a_narrow_page_folds_reasons_and_not_the_names_of_steps(made: Plan) -> None:
+    out = io.StringIO()
+    show(made, Console(file=out, width=50, color_system=None))
+    assert "deduplicate dropped" in out.getvalue()
+
+
 def test_learned_tokens_are_green_on_a_terminal(made: Plan) -> None:
     out = io.StringIO()
     show(made, Console(file=out, width=100, color_system="standard", force_terminal=True, highlight=False))
