@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.errors import DataError, first_line
-from ..core.files import write_atomic
+from ..core.files import file_aside
 from .row import BadRow, Record
 from .unpack import TIMES, most_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["parquet", "write_columns"]
+__all__ = ["GROUP", "batched", "parquet", "write_columns"]
 
 Item = TypeVar("Item")
 
+GROUP = 2**14
+"""Rows that are laid out as columns, written and read at once."""
 _BATCH = 1024  # rows
-_GROUP = 2**20  # rows that are laid out as columns and written at once
 _CELL = 8  # bytes that even an absent value takes as a Python object
 _UNREADABLE = (UnicodeDecodeError, OverflowError, ValueError)  # text that is no UTF-8, dates beyond the year 9999
 
@@ -57,22 +58,27 @@ def parquet(data: bytes, name: str) -> Iterator[Record | BadRow]:
 
 
 def write_columns(
-    path: Path, items: Sequence[Item], schema: pa.Schema, columns: Mapping[str, Callable[[Item], Any]]
+    path: Path, items: Iterable[Item], schema: pa.Schema, columns: Mapping[str, Callable[[Item], Any]]
 ) -> None:
     """Writes one row for each item, whole or not at all; the same items give the same bytes.
 
-    columns: for each column of `schema` its value of an item. Errors: MachineError as write_atomic.
+    columns: for each column of `schema` its value of an item. Items are taken as they are written, a group at a time.
+    Errors: MachineError as file_aside.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, schema, compression="zstd") as file:
-        for begin in range(0, max(len(items), 1), _GROUP):
-            some = items[begin : begin + _GROUP]
+    with file_aside(path) as aside, pq.ParquetWriter(aside, schema, compression="zstd") as file:
+        for some in batched(items, GROUP):
             arrays = [pa.array([columns[column.name](item) for item in some], type=column.type) for column in schema]
             file.write_table(pa.table(arrays, schema=schema))
-    write_atomic(path, buffer.getvalue())
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The items in runs of `size`, the last one shorter."""
+    source = iter(items)
+    while some := list(islice(source, size)):
+        yield some
 
 
 def _told(metadata: Any) -> int:

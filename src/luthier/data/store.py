@@ -6,18 +6,19 @@ Columns: id, parts, target and groups (JSON text), weight, repeat, file, row, pa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from ..core.errors import DataError
 from ..core.example import Example
 from .columnar import write_columns
 
-__all__ = ["read_examples", "write_examples"]
+__all__ = ["Stored", "read_examples", "write_examples"]
 
 _JSON = ("parts", "target", "groups")
-_BATCH = 2**14  # rows that are read at once
 _encoded = json.JSONEncoder(ensure_ascii=False).encode
 _COLUMNS: Mapping[str, Callable[[Example], Any]] = {
     "id": lambda example: example.id,
@@ -34,7 +35,7 @@ _COLUMNS: Mapping[str, Callable[[Example], Any]] = {
 }
 
 
-def write_examples(path: Path, examples: Sequence[Example]) -> None:
+def write_examples(path: Path, examples: Iterable[Example]) -> None:
     """Writes the examples in their order, whole or not at all. Errors: MachineError as write_atomic."""
     import pyarrow as pa
 
@@ -50,12 +51,65 @@ def write_examples(path: Path, examples: Sequence[Example]) -> None:
 
 def read_examples(path: Path) -> list[Example]:
     """The examples of a file that write_examples wrote. Errors: DataError where it is absent, torn or another's."""
+    return list(Stored([path]))
+
+
+class Stored(Sequence[Example]):
+    """The examples of files that write_examples wrote, one file after the other, read as they are asked for.
+
+    What is held is one group of rows: places that lie together should be asked for together. Slices are lists.
+    Errors: DataError where a file is absent, torn or another's, when it is read.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = tuple(files)
+        self._starts = [0]  # the first place of each group of rows, and the end
+        self._groups: list[tuple[Path, int]] = []  # each group's file and its number there
+        for path in self.files:
+            with _readable(path) as file:
+                sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+            for number, size in enumerate(sizes):
+                self._groups.append((path, number))
+                self._starts.append(self._starts[-1] + size)
+        self._held: tuple[int, list[Example]] = (-1, [])
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __iter__(self) -> Iterator[Example]:
+        # Not through what is held: two may walk through the rows side by side.
+        for path, number in self._groups:
+            yield from _group(path, number)
+
+    @overload
+    def __getitem__(self, at: int) -> Example: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Example]: ...
+    def __getitem__(self, at: int | slice) -> Example | list[Example]:
+        if isinstance(at, slice):
+            return [self[place] for place in range(*at.indices(len(self)))]
+        place = at + len(self) if at < 0 else at
+        if not 0 <= place < len(self):
+            raise IndexError(at)
+        number = bisect_right(self._starts, place) - 1
+        if self._held[0] != number:
+            self._held = (number, _group(*self._groups[number]))
+        return self._held[1][place - self._starts[number]]
+
+
+def _group(path: Path, number: int) -> list[Example]:
+    with _readable(path) as file:
+        return [_from_row(row) for row in file.read_row_group(number).to_pylist()]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            return [_from_row(row) for batch in file.iter_batches(_BATCH) for row in batch.to_pylist()]
+            yield file
     except (OSError, pa.ArrowException, KeyError) as error:
         raise DataError(
             f"the prepared data cannot be read: {error}",

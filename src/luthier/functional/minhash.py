@@ -216,18 +216,22 @@ def similar_pairs(
 ) -> list[Pair]:
     """Pairs of texts whose shingle sets are at least `threshold` alike, each verified on the sets themselves.
 
-    Pairs come sorted. `wanted(firsts, seconds)` leaves out pairs that do not matter before they are verified.
+    Pairs come sorted. Texts are asked for in their order, as slices, and those of likely pairs once more, so that they
+    may lie on disk. `wanted(firsts, seconds)` leaves out pairs that do not matter before they are verified.
     A pair at the threshold is missed with probability below 1.1 %, one well above it almost never.
     """
     known = _Hashes()
     signature = np.empty((len(texts), permutations), np.uint32)
-    filled = np.empty(len(texts), bool)
-    for begin, end in _runs([len(text) for text in texts], _CHUNK):
+    places = np.empty(len(texts), np.int64)  # the texts that have a word, and a signature
+    count = 0
+    for begin, end in _runs(np.fromiter(map(len, texts), np.int64, len(texts)), _CHUNK):
         sets = _shingles(texts[begin:end], size, known)
-        signature[begin:end] = signatures(sets, permutations, seed)
-        filled[begin:end] = np.diff(sets.starts) > 0
-    places = np.flatnonzero(filled)
-    likely = _likely(signature[places] if len(places) < len(texts) else signature, places, threshold, wanted)
+        filled = np.flatnonzero(np.diff(sets.starts))
+        signature[count : count + len(filled)] = signatures(sets, permutations, seed)[filled]
+        places[count : count + len(filled)] = begin + filled
+        count += len(filled)
+    likely = _likely(signature[:count], places[:count], threshold, wanted)
+    del signature
     similarity = text_similarities(texts, likely, size)
     similar = similarity >= threshold
     return [
@@ -240,14 +244,17 @@ def text_similarities(texts: Sequence[str], pairs: Ints, size: int) -> NDArray[n
     """[m] Jaccard similarity of the shingle sets of the texts numbered pairs [m, 2]; a few megabytes at once."""
     known = _Hashes()
     result = np.empty(len(pairs))
-    for begin, end in _runs([len(texts[first]) + len(texts[second]) for first, second in pairs.tolist()], _VERIFIED):
+    # Texts may lie on disk: those that are used are fetched once, in their order.
+    fetched = {number: texts[number] for number in np.unique(pairs).tolist()}
+    lengths = np.fromiter((len(fetched[number]) for number in pairs.ravel().tolist()), np.int64, pairs.size)
+    for begin, end in _runs(lengths.reshape(-1, 2).sum(axis=1), _VERIFIED):
         used, numbers = np.unique(pairs[begin:end], return_inverse=True)
-        sets = _shingles([texts[number] for number in used.tolist()], size, known)
+        sets = _shingles([fetched[number] for number in used.tolist()], size, known)
         result[begin:end] = similarities(sets, numbers.reshape(-1, 2))
     return result
 
 
-def _runs(weights: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+def _runs(weights: Ints, most: int) -> Iterator[tuple[int, int]]:
     """Begin and end of successive runs that weigh at most `most`, or hold a single one."""
     ends = np.cumsum(weights)
     begin = 0

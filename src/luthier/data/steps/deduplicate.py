@@ -6,29 +6,32 @@ reader would grade is equal: the target, or the last line of an answer of severa
 with different questions and answers stay, as do two tickets that differ in a number. Clusters are joined by union-find:
 a removed row is similar to some row of its cluster; the first in the file stays. Equal texts with different targets are
 noted as label conflicts, never removed. Copies in another split are noted, and taken from train where `across` says so.
+What is held of a row is its id, four digests and its signature; the rows themselves may lie on disk.
 Errors: none. Source: Broder 1997; Lee et al., Deduplicating Training Data Makes Language Models Better, 2022.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from ...core.contracts import Step, StepContext
 from ...core.example import Example
 from ...functional.minhash import Pair, clusters, similar_pairs, text_similarities
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 __all__ = ["Deduplicate"]
+
+Keys = NDArray[np.uint64]
+Places = NDArray[np.int64]
 
 _ORDER = ("train", "validation", "test")
 
@@ -48,126 +51,215 @@ class Deduplicate(Step):
     )
 
     def run(self, examples: Iterable[Example], context: StepContext) -> Iterator[Example]:
-        rows = [_Row.of(example) for example in examples]
-        kept = self._without_exact(rows, context)
-        others = self._others(context)
-        pairs, links = self._near(kept, [row for _, row in others])
-        survivors = self._without_near(kept, pairs, context)
-        copies = _copies(kept, others, links)
-        for number in survivors:
-            example = kept[number].example
-            if number in copies:
-                reason, other = copies[number]
-                if self.across == "drop_from_train" and context.split == "train":
-                    context.ledger.drop(example, reason, of=other)
-                    continue
-                context.ledger.note(example, reason, of=other)
-            yield example
+        rows = examples if isinstance(examples, Sequence) else list(examples)
+        later = self._later(context)
+        own = _Facts.of(rows)
+        told: dict[int, list[_Told]] = defaultdict(list)  # by row: what the ledger says of it
+        kept = _without_exact(own, told)
+        pairs, links = self._near(rows, own, kept, later)
+        self._near_drops(own, kept, pairs, told)
+        self._copies(own, kept, later, links, told, leaves=context.split == "train")
+        for number, example in enumerate(rows):
+            leaves = False
+            for entry in told.get(number, ()):
+                if entry.leaves:
+                    context.ledger.drop(example, entry.reason, of=entry.of)
+                    leaves = True
+                    break
+                context.ledger.note(example, entry.reason, of=entry.of)
+            if not leaves:
+                yield example
 
-    def _others(self, context: StepContext) -> list[tuple[str, _Row]]:
-        """Rows of the splits that come after this one: a copy is told once, from the side of training."""
-        later = _ORDER[_ORDER.index(context.split) + 1 :] if context.split in _ORDER else ()
-        return [(name, _Row.of(example)) for name in later for example in context.others.get(name, ())]
+    def _later(self, context: StepContext) -> list[_Later]:
+        """The splits that come after this one: a copy is told once, from the side of training."""
+        names = _ORDER[_ORDER.index(context.split) + 1 :] if context.split in _ORDER else ()
+        found = [(name, context.others[name]) for name in names if context.others.get(name)]
+        return [_Later(name, rows, _Facts.of(rows)) for name, rows in found]
 
-    def _without_exact(self, rows: Sequence[_Row], context: StepContext) -> list[_Row]:
-        first: dict[tuple[str, str], _Row] = {}
-        conflicts: dict[str, list[_Row]] = defaultdict(list)
-        kept: list[_Row] = []
-        for row in rows:
-            same = first.setdefault((row.text, row.target), row)
-            if same is row:
-                kept.append(row)
-                conflicts[row.text].append(row)
-            else:
-                context.ledger.drop(row.example, "exact duplicate", of=same.example.id)
-        for group in conflicts.values():
-            for row in group[1:]:
-                context.ledger.note(
-                    row.example, "label conflict: the same text has another target", of=group[0].example.id
-                )
-        return kept
-
-    def _near(self, kept: Sequence[_Row], others: Sequence[_Row]) -> tuple[list[Pair], list[Pair]]:
-        """Near duplicates among the kept rows, and of kept rows (first) in the other splits (second, from 0)."""
-        rows = [*kept, *others]
-        if not self.near or len(rows) < 2:
+    def _near(
+        self, rows: Sequence[Example], own: _Facts, kept: Places, later: Sequence[_Later]
+    ) -> tuple[list[Pair], list[Pair]]:
+        """Near duplicates among the kept rows, and of kept rows (first) in the later splits (second, from 0)."""
+        others = [example for split in later for example in split.rows] if later else []
+        count = len(kept)
+        if not self.near or count + len(others) < 2:
             return [], []
-        own = len(kept)
-        known: dict[str, int] = {}
-        graded = np.array([known.setdefault(row.graded, len(known)) for row in rows])
+        graded = np.concatenate([own.graded[kept], *(split.facts.graded for split in later)])
+        answered = np.concatenate([own.answer[kept], *(split.facts.answer for split in later)])
 
-        def wanted(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+        def wanted(first: Places, second: Places) -> NDArray[np.bool_]:
             alike: NDArray[np.bool_] = graded[first] == graded[second]
-            return (first < own) & alike
+            return (first < count) & alike
 
+        every = _Rows(rows, kept, others)
         found = similar_pairs(
-            [row.shown for row in rows],
+            _Texts(every, Example.text),
             self.threshold,
             size=self.shingle,
             permutations=self.permutations,
             wanted=wanted,
         )
-        found = self._answers_alike(found, rows)
-        inside = [pair for pair in found if pair.second < own]
-        return inside, [Pair(p.first, p.second - own, p.similarity) for p in found if p.second >= own]
+        unequal = [(p.first, p.second) for p in found if answered[p.first] != answered[p.second]]
+        if unequal:
+            # The answers alone must be alike as well; equal ones need no counting.
+            alike = text_similarities(_Texts(every, _answer), np.array(unequal), self.shingle)
+            apart = {pair for pair, similar in zip(unequal, alike.tolist(), strict=True) if similar < self.threshold}
+            found = [pair for pair in found if (pair.first, pair.second) not in apart]
+        inside = [pair for pair in found if pair.second < count]
+        return inside, [Pair(p.first, p.second - count, p.similarity) for p in found if p.second >= count]
 
-    def _answers_alike(self, pairs: Sequence[Pair], rows: Sequence[_Row]) -> list[Pair]:
-        """Pairs whose answers alone are alike as well; equal ones need no counting."""
-        unequal = [(p.first, p.second) for p in pairs if rows[p.first].answer != rows[p.second].answer]
-        if not unequal:
-            return list(pairs)
-        alike = text_similarities([row.answer for row in rows], np.array(unequal), self.shingle)
-        apart = {pair for pair, similarity in zip(unequal, alike.tolist(), strict=True) if similarity < self.threshold}
-        return [pair for pair in pairs if (pair.first, pair.second) not in apart]
-
-    def _without_near(self, kept: Sequence[_Row], pairs: Sequence[Pair], context: StepContext) -> list[int]:
-        roots = clusters(len(kept), pairs)
+    def _near_drops(self, own: _Facts, kept: Places, pairs: Sequence[Pair], told: Mapping[int, list[_Told]]) -> None:
         nearest: dict[int, Pair] = {}
         for pair in pairs:
             for number in (pair.first, pair.second):
                 if number not in nearest or pair.similarity > nearest[number].similarity:
                     nearest[number] = pair
-        survivors: list[int] = []
-        for number, root in enumerate(roots):
-            if root == number:
-                survivors.append(number)
-                continue
-            pair = nearest[number]
-            like = kept[pair.first if pair.second == number else pair.second].example.id
-            reason = f"near duplicate: {pair.similarity:.2f} like {like}"
-            context.ledger.drop(kept[number].example, reason, of=kept[root].example.id)
-        return survivors
+        for number, root in enumerate(clusters(len(kept), pairs)):
+            if root != number:
+                pair = nearest[number]
+                like = own.ids[kept[pair.first if pair.second == number else pair.second]]
+                reason = f"near duplicate: {pair.similarity:.2f} like {like}"
+                told[int(kept[number])].append(_Told(reason, own.ids[kept[root]], leaves=True))
+
+    def _copies(
+        self,
+        own: _Facts,
+        kept: Places,
+        later: Sequence[_Later],
+        links: Sequence[Pair],
+        told: Mapping[int, list[_Told]],
+        *,
+        leaves: bool,
+    ) -> None:
+        """What each kept row has for a copy in a later split. An exact one is told first."""
+        leaves = leaves and self.across == "drop_from_train"
+        exact: dict[int, tuple[str, str, int]] = {}
+        places: list[tuple[str, str]] = []
+        for split in later:
+            for key, target, name in zip(split.facts.text, split.facts.target, split.facts.ids, strict=True):
+                exact.setdefault(int(key), (split.name, name, int(target)))
+                places.append((split.name, name))
+        best: dict[int, Pair] = {}
+        for pair in links:
+            if pair.first not in best or pair.similarity > best[pair.first].similarity:
+                best[pair.first] = pair
+        for number, place in enumerate(kept.tolist()):
+            if int(own.text[place]) in exact:
+                name, other, target = exact[int(own.text[place])]
+                conflict = "" if target == int(own.target[place]) else " with another target"
+                told[place].append(_Told(f"exact copy in {name}{conflict}", other, leaves))
+            elif number in best:
+                name, other = places[best[number].second]
+                told[place].append(_Told(f"near copy in {name}: {best[number].similarity:.2f}", other, leaves))
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """An example as it is compared: its words; the same normalized, with roles; what near duplicates must share."""
+class _Told:
+    """What the ledger says of a row: why, beside which other, and whether the row leaves."""
 
-    example: Example
-    shown: str
-    text: str
-    target: str
-    answer: str
-    graded: str
+    reason: str
+    of: str
+    leaves: bool
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What n rows are compared by: ids, and 64-bit digests of the exact text, target, answer, and what is graded."""
+
+    ids: list[str]
+    text: Keys
+    target: Keys
+    answer: Keys
+    graded: Keys
 
     @classmethod
-    def of(cls, example: Example) -> _Row:
-        messages = example.parts.get("messages", ())
-        turns = messages if isinstance(messages, tuple) else ()
-        answer = next((turn.content for turn in reversed(turns) if turn.trained), "")
-        # Where the references stand beside the answer, the answer is the target; else it is the class.
-        target = "" if turns else json.dumps(example.target)
-        lines = answer.strip().splitlines()
-        last = _normalized(lines[-1]) if len(lines) > 1 else ""
-        calls = json.dumps([dict(turn.extra) for turn in turns], sort_keys=True, default=str) if turns else ""
-        return cls(
-            example,
-            example.text(),
-            _exact_text(example, calls),
-            target,
-            answer,
-            f"{target}\x00{last}\x00{calls}",
-        )
+    def of(cls, rows: Sequence[Example]) -> _Facts:
+        ids: list[str] = []
+        keys = np.empty((len(rows), 4), np.uint64)
+        for number, example in enumerate(rows):
+            ids.append(example.id)
+            keys[number] = [_digest(text) for text in _compared(example)]
+        return cls(ids, *(np.ascontiguousarray(column) for column in keys.T))
+
+
+@dataclass(frozen=True)
+class _Later:
+    """A split that comes later: its name, its rows and their facts."""
+
+    name: str
+    rows: Sequence[Example]
+    facts: _Facts
+
+
+class _Rows(Sequence[Example]):
+    """The kept rows, and after them others."""
+
+    def __init__(self, rows: Sequence[Example], kept: Places, others: Sequence[Example]) -> None:
+        self.rows, self.kept, self.others = rows, kept.tolist(), others
+
+    def __len__(self) -> int:
+        return len(self.kept) + len(self.others)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[place] for place in range(*at.indices(len(self)))]
+        return self.rows[self.kept[at]] if at < len(self.kept) else self.others[at - len(self.kept)]
+
+
+class _Texts(Sequence[str]):
+    """A text of each row, made as it is asked for: the rows may lie on disk."""
+
+    def __init__(self, rows: _Rows, text: Callable[[Example], str]) -> None:
+        self.rows, self.text = rows, text
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, at: Any) -> Any:
+        return [self.text(row) for row in self.rows[at]] if isinstance(at, slice) else self.text(self.rows[at])
+
+
+def _without_exact(own: _Facts, told: Mapping[int, list[_Told]]) -> Places:
+    """Places of the rows that stay; the first of equal ones does. Equal texts with other targets are told."""
+    first: dict[tuple[int, int], int] = {}
+    alike: dict[int, int] = {}
+    kept: list[int] = []
+    for number, key in enumerate(zip(own.text.tolist(), own.target.tolist(), strict=True)):
+        same = first.setdefault(key, number)
+        if same != number:
+            told[number].append(_Told("exact duplicate", own.ids[same], leaves=True))
+            continue
+        kept.append(number)
+        other = alike.setdefault(key[0], number)
+        if other != number:
+            reason = "label conflict: the same text has another target"
+            told[number].append(_Told(reason, own.ids[other], leaves=False))
+    return np.array(kept, np.int64)
+
+
+def _compared(example: Example) -> tuple[str, str, str, str]:
+    """The exact text with roles, the target, the answer, and what near duplicates must share."""
+    messages = example.parts.get("messages", ())
+    turns = messages if isinstance(messages, tuple) else ()
+    answer = _answer(example)
+    # Where the references stand beside the answer, the answer is the target; else it is the class.
+    target = "" if turns else json.dumps(example.target)
+    lines = answer.strip().splitlines()
+    last = _normalized(lines[-1]) if len(lines) > 1 else ""
+    calls = json.dumps([dict(turn.extra) for turn in turns], sort_keys=True, default=str) if turns else ""
+    return _exact_text(example, calls), target, answer, f"{target}\x00{last}\x00{calls}"
+
+
+def _answer(example: Example) -> str:
+    messages = example.parts.get("messages", ())
+    turns = messages if isinstance(messages, tuple) else ()
+    return next((turn.content for turn in reversed(turns) if turn.trained), "")
+
+
+def _digest(text: str) -> int:
+    # 64 bits: of a hundred million rows, two that differ are taken for equal with a chance of 1 in 3,700.
+    found = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(found, "little")
 
 
 def _normalized(text: str) -> str:
@@ -183,26 +275,3 @@ def _exact_text(example: Example, calls: str) -> str:
         else:
             pieces += [name, *(f"{turn.role}\x01{_normalized(turn.content)}" for turn in part)]
     return "\x00".join(pieces)
-
-
-def _copies(
-    kept: Sequence[_Row], others: Sequence[tuple[str, _Row]], links: Sequence[Pair]
-) -> dict[int, tuple[str, str]]:
-    """For each kept row that has a copy in another split: what it is, and the copy's id. An exact one is told first."""
-    exact: dict[str, tuple[str, _Row]] = {}
-    for split, row in others:
-        exact.setdefault(row.text, (split, row))
-    found: dict[int, tuple[str, str]] = {}
-    for number, row in enumerate(kept):
-        if row.text in exact:
-            split, other = exact[row.text]
-            conflict = "" if other.target == row.target else " with another target"
-            found[number] = (f"exact copy in {split}{conflict}", other.example.id)
-    best: dict[int, Pair] = {}
-    for pair in links:
-        if pair.first not in best or pair.similarity > best[pair.first].similarity:
-            best[pair.first] = pair
-    for number, pair in best.items():
-        split, other = others[pair.second]
-        found.setdefault(number, (f"near copy in {split}: {pair.similarity:.2f}", other.example.id))
-    return found
