@@ -54,7 +54,7 @@ Overrides = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="The run folder; default: runs/NAME.", show_default=False),
+    typer.Option("--out", help="The run folder; default: runs/NAME, or the run given.", show_default=False),
 ]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live display.")]
@@ -63,7 +63,7 @@ Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live di
 @app.command()
 def run(recipe: RecipeArgument, overrides: Overrides = None, out: Out = None, plain: Plain = False) -> None:
     """Run a recipe from data to evidence; the same command resumes it."""
-    _run(recipe, overrides, out, "report", plain)
+    _run(recipe, overrides, _folder_of(recipe, out), "report", plain)
 
 
 @app.command()

@@ -112,7 +112,9 @@ def _absent(folder: Path) -> LuthierError:
     """What is there in place of a model, and what to do about it."""
     expected = "the folder of a run, or of a model in Hugging Face format"
     if not folder.is_dir():
-        return LuthierError("there is no such folder", where=str(folder), expected=expected)
+        shipped = str(folder).startswith("embedded:")
+        remedy = f"tune it first: luthier run RECIPE model={folder}" if shipped else None
+        return LuthierError("there is no such folder", where=str(folder), expected=expected, remedy=remedy)
     seeds = sorted((folder / "seeds").glob("seed-*/model"))
     if seeds:
         found = "the run was repeated over seeds, and each has a model of its own"

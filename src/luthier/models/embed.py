@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..core.contracts import Row
+from ..core.errors import DataError
 from ..functional.packing import micro_batches, pack
 from .attention import still
 from .fused import fuse_biases
@@ -51,7 +52,15 @@ class Embedder:
         return int(model.config.get_text_config().hidden_size)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """[N, H], in the order of the texts; of unit length where the pooling normalizes."""
+        """[N, H], in the order of the texts; of unit length where the pooling normalizes.
+
+        Errors: DataError for what is no list of texts; one text alone would give a vector for each of its letters.
+        """
+        if isinstance(texts, str):
+            raise DataError("one text was given alone", expected="a list of texts", remedy="embed([text])")
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise DataError(f"text {index} is of type {type(text).__name__}", expected="text")
         found = np.zeros((len(texts), self.width), dtype=np.float32)
         with still(self.role.model):
             for low in range(0, len(texts), _TOGETHER):

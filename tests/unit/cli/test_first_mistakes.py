@@ -109,6 +109,7 @@ MISTAKES = (
         ("phases.0.adaptation", "cannot be folded in", "lora"),
         recipe=RECIPE + "phases: [{{name: one, adaptation: bottleneck}}, {{name: two}}]\n",
     ),
+    Mistake("talk with a shipped model", ("embedded:nano", "tune it"), command=("generate", "embedded:nano", "Hello")),
     Mistake("no run folder", ("rows", "no run folder", "luthier run RECIPE"), command=("export", "rows")),
     Mistake("chat without a model", ("rows", "the folder holds no model", "luthier export"), command=("chat", "rows")),
     Mistake("unknown room", ("'check'", "did you mean 'checks'?"), command=("list", "check")),
@@ -197,6 +198,18 @@ def test_other_trainers_keys_are_translated_to_what_a_recipe_takes(llama_folder:
     for key, there in _ELSEWHERE.items():
         for offered in re.findall(r"[a-z_.]+=(?:\{[^}]*\}|[\w-]+)", there):
             assert load_recipe(plain, [offered]), (key, offered)
+
+
+def test_a_run_folder_given_to_run_goes_on_in_that_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in runs/NAME, where it would train everything anew."""
+    seen: list[Path | None] = []
+    monkeypatch.setattr("luthier.cli.main._run", lambda recipe, overrides, out, until, plain: seen.append(out))
+    (place / "elsewhere").mkdir()
+    (place / "elsewhere" / "recipe.yaml").write_text("name: tales\n", encoding="utf-8")
+    main(["run", "elsewhere"])
+    main(["run", "elsewhere", "--out", "other"])
+    main(["run", "tales.yaml"])
+    assert seen == [Path("elsewhere"), Path("other"), None]
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from luthier.core.errors import LuthierError, ModelError
+from luthier.core.errors import DataError, LuthierError, ModelError
 from luthier.models import embed
 from luthier.models.embed import Embedder, load_embedder
 from luthier.models.embedded import embedded_folder
@@ -48,6 +48,15 @@ def alone(embedder: Embedder, text: str) -> Tensor:
     with torch.no_grad():
         states: Tensor = embedder.role.model(input_ids=ids).last_hidden_state[0]
     return states
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("a violin", "one text was given alone"), (["a", 3.5], "text 1 is of type float"), ([None], "of type NoneType")],
+)
+def test_what_is_no_list_of_texts_is_refused(bert_folder: Path, given: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        load_embedder(str(bert_folder)).embed(given)
 
 
 @pytest.mark.parametrize("older", [False, True])
