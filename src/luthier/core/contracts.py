@@ -89,6 +89,9 @@ class Format(Component):
     sample: ClassVar[Mapping[str, Any]]
     """A record of this format, for its documentation and the conformance suite."""
 
+    file_kind: ClassVar[str | None] = None
+    """The kind of file ("conll") that plain text is taken for where a recipe names this format."""
+
     def recognizes(self, record: Mapping[str, Any]) -> bool:
         """Whether a record has this format's keys; must be strict, since detection asks every format."""
         raise NotImplementedError(type(self).__name__)

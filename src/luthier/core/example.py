@@ -57,7 +57,14 @@ class Origin:
 class Example:
     """A row of data as every step, objective and check sees it.
 
-    parts: named contents: "text", "messages", later "prompt", "chosen", "rejected", "a", "b".
+    parts: named contents, text or turns; which an objective can learn from is its `needs`:
+        "text", or "messages" with "tools" (their JSON) where there are any;
+        "tokens": words joined by single spaces, as many as the target has tags (BIO);
+        "question" and "context": the target is the answers, and the group "answer_starts" their places ("177 249",
+        characters of the context as it was read);
+        "prompt" with "chosen" and "rejected": turns; the target is the margin between the two, where it is known;
+        "prompt" and "completion": turns, whose target is "good" or "bad";
+        "a" and "b", and "negative": texts; the target is their relation (a class) or how alike they are (a number).
     target: the class, classes, number, tags or reference answers; None where the parts hold it all.
     groups: task, domain, source, protected attributes: what splits, balances and audits go by.
     weight: what it counts in the loss. repeat: how often it comes in an epoch, on average.

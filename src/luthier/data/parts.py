@@ -9,7 +9,7 @@ from typing import Any
 from ..core.errors import DataError
 from ..core.example import Example, Turn
 
-__all__ = ["text_of", "tools_of", "turns_of", "wanted_of"]
+__all__ = ["text_of", "tokens_of", "tools_of", "turns_of", "wanted_of"]
 
 
 def turns_of(example: Example) -> tuple[Turn, ...]:
@@ -63,3 +63,28 @@ def text_of(example: Example) -> str:
             remedy="use an objective for this kind of data, or name the format in data.train",
         )
     return found
+
+
+def tokens_of(example: Example) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words of a tagged row, and the tag of each. Errors: DataError where there are none, or they do not fit."""
+    found = example.parts.get("tokens")
+    if not isinstance(found, str) or not isinstance(example.target, tuple):
+        raise DataError(
+            f"row '{example.id}' has no tagged tokens (it has {', '.join(example.parts) or 'nothing'})",
+            where=str(example.origin),
+            expected="the part 'tokens', and a tag for each",
+            remedy="use an objective for this kind of data, or name the format in data.train",
+        )
+    tokens = tuple(found.split(" "))
+    if len(tokens) != len(example.target):
+        changed = ", ".join(example.origin.steps)
+        raise DataError(
+            f"row '{example.id}' has {len(tokens)} tokens and {len(example.target)} tags"
+            + (f", after the steps {changed}" if changed else ""),
+            where=str(example.origin),
+            expected="a tag for each token",
+            remedy=f"leave {changed} out for tagged rows, or do it before they are cut into tokens"
+            if changed
+            else "mend the row",
+        )
+    return tokens, example.target

@@ -82,7 +82,7 @@ def folder_problems(folder: Path, shown: str) -> Sequence[Problem]:
         Problem(
             "the folder holds no data file",
             shown,
-            "files that end in .jsonl, .json, .csv, .tsv, .parquet, .txt or .md, also as .gz, .xz or .zst",
+            "files that end in .jsonl, .json, .csv, .tsv, .parquet, .conll, .txt or .md, also as .gz, .xz or .zst",
             "name the folder in which they lie; files that begin with a dot, README and LICENSE are passed over",
         ),
     )

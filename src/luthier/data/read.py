@@ -169,12 +169,13 @@ def _sort(result: Read) -> None:
 
 def _files(source: Source) -> Iterator[_File]:
     path = Path(source.path)
+    meant = source.format.file_kind if isinstance(source.format, Format) else None
     if source.path.startswith(PREFIX):
-        yield _load(embedded_data(source.path), source.path, source.path.removeprefix(PREFIX))
+        yield _load(embedded_data(source.path), source.path, source.path.removeprefix(PREFIX), meant)
     elif path.is_dir():
-        yield from _folder(path, source.path)
+        yield from _folder(path, source.path, meant)
     elif path.is_file():
-        yield _load(path, source.path, _stem(path.name))
+        yield _load(path, source.path, _stem(path.name), meant)
     elif path.exists() or path.is_symlink():
         raise DataError(no_file(source.path))
     elif looks_like_hub(source.path):
@@ -187,12 +188,12 @@ def _files(source: Source) -> Iterator[_File]:
         raise DataError(absent(source.path))
 
 
-def _folder(folder: Path, shown: str) -> Iterator[_File]:
+def _folder(folder: Path, shown: str, meant: str | None) -> Iterator[_File]:
     problems = folder_problems(folder, shown)
     if problems:
         raise DataError(problems)
     for relative in data_files(folder):
-        yield _load(folder / relative, f"{shown.rstrip('/')}/{relative}", _stem(relative))
+        yield _load(folder / relative, f"{shown.rstrip('/')}/{relative}", _stem(relative), meant)
 
 
 def _stem(name: str) -> str:
@@ -200,7 +201,7 @@ def _stem(name: str) -> str:
     return name[: name.lower().rindex(suffix)] if suffix else Path(name).stem
 
 
-def _load(path: Path, shown: str, stem: str) -> _File:
+def _load(path: Path, shown: str, stem: str, meant: str | None) -> _File:
     try:
         refuse_beyond_memory(path.stat().st_size, shown)
         data = path.read_bytes()
@@ -213,7 +214,7 @@ def _load(path: Path, shown: str, stem: str) -> _File:
     # An embedded file's kind stands in its own name, not in the one that the recipe uses.
     rows: list[Record | BadRow] = [
         replace(row, file=shown) if isinstance(row, BadRow) else row
-        for row in records(data, path.name if shown.startswith(PREFIX) else shown)
+        for row in records(data, path.name if shown.startswith(PREFIX) else shown, meant)
     ]
     return _File(shown, stem, rows, hashlib.sha256(data).hexdigest(), len(data))
 

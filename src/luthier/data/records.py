@@ -1,7 +1,7 @@
 """From a file's bytes to its records: the kind is told by content first, then by name; damage is set aside row by row.
 
-JSONL, JSON (an array, an object of arrays, or one object), CSV, TSV, Parquet and text, each also as gzip, xz or zstd.
-A record's row is its line in JSONL, CSV and TSV (where it starts), its place in JSON and Parquet, 1 in text.
+JSONL, JSON (an array, an object of arrays, or one object), CSV, TSV, Parquet, CoNLL and text, each also as gzip, xz or
+zstd. A record's row is the line where it starts in JSONL, CSV, TSV and CoNLL, its place in JSON and Parquet, 1 in text.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from ..core.errors import DataError
 from . import row as limits
 from .columnar import parquet
+from .conll import conll, looks_like_conll
 from .row import BadRow, Record, damaged_lines, decoded, has_half, lines_of, overlong, readable
 from .table import table
 from .unpack import refuse_beyond_memory, refuse_foreign, unpacked
@@ -28,6 +29,10 @@ _KINDS = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",
+    ".conll": "conll",
+    ".conll.txt": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
     ".txt": "text",
     ".md": "text",
 }
@@ -47,8 +52,10 @@ def data_suffix(name: str) -> str | None:
     return next((suffix for suffix in _KINDS if lower.endswith(suffix)), None)
 
 
-def records(data: bytes, name: str) -> Iterator[Record | BadRow]:
+def records(data: bytes, name: str, meant: str | None = None) -> Iterator[Record | BadRow]:
     """The records of a file with these bytes; `name` tells the kind where the bytes do not, and stands in messages.
+
+    meant: the kind that text, and what has no telling name, is of where the format is known (Format.file_kind).
 
     Errors: DataError where the whole file cannot be read: cut or twofold compression, what unpacks without end, UTF-16,
     an archive, an unknown kind, nothing in it; MachineError where it does not fit into memory.
@@ -64,19 +71,21 @@ def records(data: bytes, name: str) -> Iterator[Record | BadRow]:
             expected="at least one row",
             remedy="fill it, or name another file; was it written or fetched to its end?",
         )
-    kind = _kind(data, name)
+    kind = _kind(data, name, meant)
     if kind == "parquet":
         return parquet(data, name)
     if kind == "jsonl":
         return _jsonl(data, name)
     if kind == "json":
         return _json(data, name)
+    if kind == "conll":
+        return conll(data, name)
     if kind == "text":
         return _text(data, name)
     return table(data, name, tabs=kind == "tsv")
 
 
-def _kind(data: bytes, name: str) -> str:
+def _kind(data: bytes, name: str, meant: str | None) -> str:
     suffix = data_suffix(name)
     kind = _KINDS[suffix] if suffix else None
     if data.startswith(b"PAR1"):
@@ -103,12 +112,14 @@ def _kind(data: bytes, name: str) -> str:
             return "jsonl" if kind == "jsonl" or _starts_as_lines(data, dict) else "json"
     elif head.startswith(b"{") and _starts_as_lines(data, dict, alone=True):
         return "jsonl"
+    if kind in (None, "text") and (meant or looks_like_conll(data)):
+        return meant or "conll"
     if kind is not None:
         return kind
     raise DataError(
         "what the file holds can be told neither by its name nor by its content",
         where=name,
-        expected="JSONL, JSON, CSV, TSV, Parquet or text (.txt, .md), also as .gz, .xz or .zst",
+        expected="JSONL, JSON, CSV, TSV, Parquet, CoNLL or text (.txt, .md), also as .gz, .xz or .zst",
         remedy="give the file its usual ending",
     )
 

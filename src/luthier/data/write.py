@@ -1,8 +1,8 @@
 """Examples as records that the formats read back: JSONL for people and other programs.
 
 Conversations become `messages` (with `tools`, and `references` where several answers count as right), texts with a
-class `text` and `label`, other parts stand under their own names. Groups are columns. Where a row comes from, its
-weight and its repeat stand in no record: Parquet, as a run keeps it, holds them (store.py).
+class `text` and `label`, tagged tokens lists, other parts stand under their own names. Groups are columns. Where a row
+comes from, its weight and its repeat stand in no record: Parquet, as a run keeps it, holds them (store.py).
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from typing import Any
 
 from ..core.example import Example, Turn
 from ..core.files import write_atomic
+from .parts import tokens_of
 
 __all__ = ["record_of", "write_records"]
 
 
 def record_of(example: Example) -> dict[str, Any]:
-    """A record from which the format that fits it makes equal parts and an equal target."""
+    """A record from which the format that fits it makes equal parts and an equal target.
+
+    Errors: DataError for tagged tokens of which a step has changed the number.
+    """
     record: dict[str, Any] = {"id": example.id}
     for name, part in example.parts.items():
         if name == "tools" and isinstance(part, str):
@@ -27,7 +31,10 @@ def record_of(example: Example) -> dict[str, Any]:
         else:
             record[name] = part if isinstance(part, str) else [_message(turn) for turn in part]
     target = example.target
-    if target is not None:
+    if "tokens" in record:
+        tokens, tags = tokens_of(example)
+        record |= {"tokens": list(tokens), "tags": list(tags)}
+    elif target is not None:
         key = "references" if "messages" in example.parts else "labels" if isinstance(target, tuple) else "label"
         record[key] = list(target) if isinstance(target, tuple) else target
     return {**{name: value for name, value in example.groups.items() if name not in record}, **record}

@@ -16,6 +16,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "sharegpt": {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]},
     "text": {"text": "hello"},
     "labeled": {"text": "hello", "label": "greeting"},
+    "tags": {"tokens": ["hello", "Ann"], "tags": ["O", "B-PER"]},
 }
 
 
