@@ -207,7 +207,20 @@ def trained_base(model: nn.Module) -> None:
             module.base_layer.weight.requires_grad_(True)
 
 
-@pytest.mark.parametrize("change", [switched_off, merged, second, hooked, trained_base])
+class Doubling(nn.Linear):
+    """A linear layer of its own kind, as those that quantize their weights as they go (BitNet's AutoBitLinear)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def other_kind(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, Linear):
+            module.base_layer.__class__ = Doubling
+
+
+@pytest.mark.parametrize("change", [switched_off, merged, second, hooked, trained_base, other_kind])
 def test_what_the_operation_does_not_cover_goes_pefts_way(
     change: Callable[[nn.Module], None], llama: nn.Module
 ) -> None:
@@ -218,7 +231,7 @@ def test_what_the_operation_does_not_cover_goes_pefts_way(
     (logits, found), (wanted, expected) = gradients(model), gradients(plain(model))
     assert torch.allclose(logits, wanted, atol=1e-6)
     assert set(found) == set(expected)
-    if change in (switched_off, hooked):
+    if change in (switched_off, hooked, other_kind):
         assert not torch.allclose(logits, before, atol=1e-4)
 
 

@@ -18,13 +18,13 @@ from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 from transformers.activations import SiLUActivation
 from transformers.models.llama.modeling_llama import LlamaMLP
+from transformers.pytorch_utils import Conv1D
 
 from ..functional.dropout import dropout
 from ..functional.gated import gated
 from ..functional.low_rank import low_rank_linear
 from ..functional.low_rank_gated import LowRank, low_rank_gated
 from ..functional.norm import rms_norm
-from .linears import is_linear
 
 __all__ = ["fuse", "fuse_biases", "fuse_lora", "is_one_operation"]
 
@@ -50,7 +50,7 @@ class _FusedLora(Linear):  # type: ignore[misc]
             return None
         name: str = active[0]
         base = self.get_base_layer()
-        if name in self.lora_variant or not is_linear(base) or base.weight.dtype != x.dtype:
+        if name in self.lora_variant or not _is_product(base) or base.weight.dtype != x.dtype:
             return None
         if base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad):
             return None
@@ -60,6 +60,11 @@ class _FusedLora(Linear):  # type: ignore[misc]
         if self.lora_B[name].bias is not None or torch.is_autocast_enabled(x.device.type):
             return None
         return name
+
+
+def _is_product(base: nn.Module) -> bool:
+    """Whether a layer computes what plain linear layers do: some kinds (BitNet's) quantize, scale or regroup."""
+    return getattr(base.forward, "__func__", None) in (nn.Linear.forward, Conv1D.forward)
 
 
 def fuse_lora(model: nn.Module) -> nn.Module:
