@@ -101,6 +101,7 @@ def procedure_text(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> li
     trained = next(iter(manifest["training"].values()))
     (optimizer, given), (schedule, course) = (next(iter(phase[key].items())) for key in ("optimizer", "schedule"))
     hours, cores = trained["seconds"] / 3600, machine["threads"]
+    numbers = "bfloat16 with float32 masters" if machine["dtype"] == "bfloat16" else machine["dtype"]
     energy = manifest["energy"]["kwh"]
     least, most = (watts * cores * hours / 1000 for watts in WATTS)
     told = (
@@ -116,7 +117,7 @@ def procedure_text(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> li
         f"tokens ({trained['tokens'] / 1e6:.1f} million, {trained['epochs']:.2f} epochs), {optimizer} at "
         f"{given['lr']:g} with weight decay {given['weight_decay']:g}, {schedule} "
         f"({', '.join(f'{key} {value:g}' for key, value in course.items())}), "
-        f"bfloat16 with float32 masters, seed {manifest['seed']}. How shape and rate were chosen: docs/nano.md.",
+        f"{numbers}, seed {manifest['seed']}. How shape and rate were chosen: docs/nano.md.",
         "",
         f"{hours:.1f} hours on {cores} thread{'s' if cores > 1 else ''} of {machine['processor']}, "
         f"{trained['tokens_per_s']:,.0f} tokens a second, peak memory {trained['peak_memory_gb']:.1f} GB.",

@@ -28,6 +28,7 @@ def trained(tmp_path: Path) -> Path:
     )
     figures = {"steps": 1000, "tokens": 4_000_000, "epochs": 0.5, "seconds": 7200, "tokens_per_s": 555.6}
     manifest = {"model": {"parameters": 6_852_864}, "seed": 1, "machine": {"threads": 2, "processor": "a processor"}}
+    manifest["machine"]["dtype"] = "float32"
     manifest |= {"training": {"pretrain": {**figures, "peak_memory_gb": 2.5}}, "energy": {"kwh": None, "source": ""}}
     (tmp_path / "run/manifest.json").write_text(json.dumps(manifest))
     made = {"rows": 12, "bytes": 3456, "sha256": "ab" * 32}
@@ -62,6 +63,7 @@ def test_files_and_card(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "| books | 12 | 3,456 | 0.5 | `abababababababab` |",
         "7 blocks of text that",
         "1,000 steps of 4,096 tokens (4.0 million, 0.50 epochs), muon at 0.004 with weight decay 0.1",
+        "float32, seed 1",
         "2.0 hours on 2 threads of a processor, 556 tokens a second",
         # 5 and 15 watts, two cores, two hours
         "0.02 to 0.06 kWh",
