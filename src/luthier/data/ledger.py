@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
 from ..core.example import Example
-from .columnar import write_columns
+from .columnar import GROUP, write_columns
+from .store import StoredItems
 
 __all__ = ["Action", "Entry", "Ledger", "Page"]
 
@@ -54,17 +57,30 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """All entries of a preparation, in the order in which they came about."""
+    """All entries of a preparation, in the order in which they came about: a list, or what lies in files."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: Sequence[Entry] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, ledgers: Sequence[Ledger]) -> Ledger:
+        """Several ledgers, one after the other; a list where all of them are."""
+        parts = [ledger.entries for ledger in ledgers]
+        held = all(isinstance(part, list) for part in parts)
+        return cls(list(chain.from_iterable(parts)) if held else _Chained(parts))
 
     def page(self, split: str, step: str) -> Page:
         """What a step writes to while it works on a split."""
         return Page(self, split, step)
 
+    def append(self, entry: Entry) -> None:
+        """Adds an entry. Errors: TypeError for a ledger that was read from files."""
+        if not isinstance(self.entries, (list, _Spilling)):
+            raise TypeError("a ledger that was read is not written to")
+        self.entries.append(entry)
+
     def unread(self, split: str, file: str, row: int, reason: str, text: str) -> None:
         """A row that could not be read, with its raw text."""
-        self.entries.append(Entry(split, "read", "unread", f"{file}:{row}", file, row, reason, before=text))
+        self.append(Entry(split, "read", "unread", f"{file}:{row}", file, row, reason, before=text))
 
     def counts(self) -> list[dict[str, Any]]:
         """How many entries there are of each split, step, action and kind of reason, in order of appearance."""
@@ -75,19 +91,79 @@ class Ledger:
         ]
 
     def write(self, path: Path) -> None:
-        """Writes the ledger as Parquet, byte for byte the same for the same entries."""
-        import pyarrow as pa
+        """Writes the ledger as Parquet, byte for byte the same for the same entries. Errors: as write_columns."""
+        _write(path, self.entries)
 
-        types = {"row": pa.int64()}
-        schema = pa.schema([(item.name, types.get(item.name, pa.string())) for item in fields(Entry)])
-        write_columns(path, self.entries, schema, {item.name: attrgetter(item.name) for item in fields(Entry)})
+    @classmethod
+    def stored(cls, files: Sequence[Path]) -> Ledger:
+        """The ledgers that `write` wrote, one after the other, read as they are asked for. Errors: as StoredItems."""
+        return cls(StoredItems(files, _entry))
+
+    @classmethod
+    def spilling(cls, folder: Path, name: str) -> Ledger:
+        """A ledger whose entries go to files `name`-N.parquet of a folder as they grow many."""
+        return cls(_Spilling(folder, name))
 
     @classmethod
     def read(cls, path: Path) -> Ledger:
-        """The ledger that `write` wrote."""
-        import pyarrow.parquet as pq
+        """The ledger that `write` wrote, in memory."""
+        return cls(list(cls.stored([path]).entries))
 
-        return cls([Entry(**row) for row in pq.read_table(path).to_pylist()])
+
+class _Spilling(Sequence[Entry]):
+    """Entries in the order in which they are added; of many, all but the last lie in files."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.files: list[Path] = []
+        self._last: list[Entry] = []
+
+    def append(self, entry: Entry) -> None:
+        """Adds an entry. Errors: MachineError where the files cannot be written."""
+        self._last.append(entry)
+        if len(self._last) == GROUP:
+            path = self.folder / f"{self.name}-{len(self.files)}.parquet"
+            _write(path, self._last)
+            self.files.append(path)
+            self._last = []
+
+    def __len__(self) -> int:
+        return GROUP * len(self.files) + len(self._last)
+
+    def __iter__(self) -> Iterator[Entry]:
+        yield from StoredItems(self.files, _entry)
+        yield from self._last
+
+    def __getitem__(self, at: Any) -> Any:
+        return list(self)[at]
+
+
+class _Chained(Sequence[Entry]):
+    """The entries of several ledgers, one after the other."""
+
+    def __init__(self, parts: Sequence[Sequence[Entry]]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __iter__(self) -> Iterator[Entry]:
+        return chain.from_iterable(self.parts)
+
+    def __getitem__(self, at: Any) -> Any:
+        return list(self)[at]
+
+
+def _write(path: Path, entries: Iterable[Entry]) -> None:
+    import pyarrow as pa
+
+    types = {"row": pa.int64()}
+    schema = pa.schema([(item.name, types.get(item.name, pa.string())) for item in fields(Entry)])
+    write_columns(path, entries, schema, {item.name: attrgetter(item.name) for item in fields(Entry)})
+
+
+def _entry(row: dict[str, Any]) -> Entry:
+    return Entry(**row)
 
 
 @dataclass(frozen=True)
@@ -115,7 +191,7 @@ class Page:
         self, action: Action, example: Example, reason: str, of: str | None, after: str | None, whole: str | None
     ) -> None:
         origin = example.origin
-        self.ledger.entries.append(
+        self.ledger.append(
             Entry(
                 self.split,
                 self.step,

@@ -14,11 +14,11 @@ from typing import Any
 
 from ..core.contracts import Step, StepContext
 from ..core.errors import DataError, Problem
-from ..core.example import Example
 from ..core.files import write_atomic
 from ..core.recipe import Data
 from .ledger import Ledger
 from .read import BadRow, FileFact, FormatFact, Read, read, refuse
+from .shelf import Memory, Rows, Shelf, added, runs
 from .split import SPLITS, split
 from .store import read_examples, write_examples
 
@@ -32,7 +32,7 @@ class Prepared:
     facts: what steps measured, in their order: {"step", "split", "facts"}.
     """
 
-    splits: dict[str, list[Example]]
+    splits: dict[str, Rows]
     ledger: Ledger
     files: list[FileFact] = field(default_factory=list)
     formats: list[FormatFact] = field(default_factory=list)
@@ -62,29 +62,46 @@ class Prepared:
         }
 
 
-def prepare(data: Data, seed: int) -> Prepared:
-    """Reads, splits and prepares the data.
+def prepare(data: Data, seed: int, shelf: Shelf | None = None) -> Prepared:
+    """Reads, splits and prepares the data; shelf: where rows lie between steps (None: in memory).
 
     Errors: DataError as read and split; for a file that is in two splits; where steps leave a split without a row.
     """
+    shelf = Memory() if shelf is None else shelf
     reads = _read(data)
-    ledger = Ledger()
+    unread = Ledger()
     for name, result in reads.items():
         for bad in result.bad:
-            ledger.unread(name, bad.file, bad.row, bad.reason, bad.text)
+            unread.unread(name, bad.file, bad.row, bad.reason, bad.text)
     given = {name: result.examples for name, result in reads.items() if name != "train"}
-    splits = split(reads["train"].examples, data, given, seed)
-    facts: list[dict[str, Any]] = []
-    for step in data.steps:
-        assert isinstance(step, Step)
-        splits = _apply(step, splits, ledger, seed, facts)
+    found = split(reads["train"].examples, data, given, seed)
+    work = _Work({name: shelf.keep(f"read-{name}", rows) for name, rows in found.items()}, [unread])
+    for number, steps in enumerate(runs([step for step in data.steps if isinstance(step, Step)])):
+        if steps[0].scope == "row":
+            _each(shelf, f"{number:02}", steps, work, seed)
+        else:
+            _whole(shelf, f"{number:02}", steps[0], work, seed)
     return Prepared(
-        splits,
-        ledger,
+        work.splits,
+        Ledger.of(work.ledgers),
         [fact for result in reads.values() for fact in result.files],
         [fact for result in reads.values() for fact in result.formats],
-        facts,
+        work.facts,
     )
+
+
+@dataclass
+class _Work:
+    """What a preparation has come to: splits, ledgers one after the other, and what steps measured."""
+
+    splits: dict[str, Rows]
+    ledgers: list[Ledger]
+    facts: list[dict[str, Any]] = field(default_factory=list)
+
+    def tell(self, step: Step, split: str, ledger: Ledger, facts: Mapping[str, Any]) -> None:
+        self.ledgers.append(ledger)
+        if facts:
+            self.facts.append({"step": step.component_name(), "split": split, "facts": dict(facts)})
 
 
 def _read(data: Data) -> dict[str, Read]:
@@ -127,34 +144,45 @@ def _refuse_shared_files(reads: Mapping[str, Read]) -> None:
         raise DataError(problems)
 
 
-def _apply(
-    step: Step, splits: Mapping[str, list[Example]], ledger: Ledger, seed: int, facts: list[dict[str, Any]]
-) -> dict[str, list[Example]]:
-    """The step on its splits; each sees the others as they were before it, so that their order does not matter."""
-    name = step.component_name()
-    result: dict[str, list[Example]] = {}
-    for current, examples in splits.items():
-        if step.splits == "train" and current != "train":
-            result[current] = examples
+def _each(shelf: Shelf, name: str, steps: Sequence[Step], work: _Work, seed: int) -> None:
+    """Row steps on every split, shard by shard."""
+    done = {part: shelf.each(f"{name}-{part}", steps, rows, part, seed) for part, rows in work.splits.items()}
+    for number, step in enumerate(steps):
+        for part, shards in done.items():
+            ledger = Ledger.of([shard.ledgers[number] for shard in shards])
+            work.tell(step, part, ledger, added(shard.facts[number] for shard in shards))
+            before = sum(shard.left[number - 1] for shard in shards) if number else len(work.splits[part])
+            if before and not sum(shard.left[number] for shard in shards):
+                raise _nothing_left(step, part, before, ledger)
+    work.splits = {part: shelf.joined([shard.rows for shard in shards]) for part, shards in done.items()}
+
+
+def _whole(shelf: Shelf, name: str, step: Step, work: _Work, seed: int) -> None:
+    """A step on its splits; each sees the others as they were before it, so that their order does not matter."""
+    result: dict[str, Rows] = {}
+    for part, rows in work.splits.items():
+        if step.splits == "train" and part != "train":
+            result[part] = rows
             continue
-        others: dict[str, Sequence[Example]] = {other: rows for other, rows in splits.items() if other != current}
-        context = StepContext(current, seed, ledger.page(current, name), others)
-        result[current] = list(step.run(examples, context))
-        if context.facts:
-            facts.append({"step": name, "split": current, "facts": context.facts})
-        if examples and not result[current]:
-            reasons = [
-                f"{count['count']} {count['reason']}"
-                for count in ledger.counts()
-                if (count["split"], count["step"], count["action"]) == (current, name, "dropped")
-            ]
-            raise DataError(
-                f"the step '{name}' left {current} without a row: it had {len(examples)}, dropped were "
-                + (", ".join(reasons) or "all of them without a reason"),
-                where="data.steps",
-                remedy=f"leave '{name}' out, loosen it, or give {current} more rows",
-            )
-    return result
+        others = {other: some for other, some in work.splits.items() if other != part}
+        ledger = shelf.ledger(f"{name}-{part}")
+        context = StepContext(part, seed, ledger.page(part, step.component_name()), others)
+        result[part] = shelf.keep(f"{name}-{part}", step.run(rows, context))
+        work.tell(step, part, ledger, context.facts)
+        if rows and not result[part]:
+            raise _nothing_left(step, part, len(rows), ledger)
+    work.splits = result
+
+
+def _nothing_left(step: Step, split: str, had: int, ledger: Ledger) -> DataError:
+    name = step.component_name()
+    reasons = [f"{count['count']} {count['reason']}" for count in ledger.counts() if count["action"] == "dropped"]
+    return DataError(
+        f"the step '{name}' left {split} without a row: it had {had}, dropped were "
+        + (", ".join(reasons) or "all of them without a reason"),
+        where="data.steps",
+        remedy=f"leave '{name}' out, loosen it, or give {split} more rows",
+    )
 
 
 def save(prepared: Prepared, folder: Path) -> None:
@@ -177,7 +205,7 @@ def load(folder: Path) -> Prepared:
     )
 
 
-def load_splits(folder: Path) -> dict[str, list[Example]]:
+def load_splits(folder: Path) -> dict[str, Rows]:
     """The examples by split that `save` wrote, without the ledger. Errors: as `load`."""
     return {name: read_examples(folder / f"{name}.parquet") for name in _summary(folder)["splits"]}
 

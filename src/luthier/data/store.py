@@ -10,13 +10,15 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from ..core.errors import DataError
 from ..core.example import Example
 from .columnar import write_columns
 
-__all__ = ["Stored", "read_examples", "write_examples"]
+__all__ = ["Stored", "StoredItems", "read_examples", "write_examples"]
+
+Item = TypeVar("Item")
 
 _JSON = ("parts", "target", "groups")
 _encoded = json.JSONEncoder(ensure_ascii=False).encode
@@ -54,15 +56,15 @@ def read_examples(path: Path) -> list[Example]:
     return list(Stored([path]))
 
 
-class Stored(Sequence[Example]):
-    """The examples of files that write_examples wrote, one file after the other, read as they are asked for.
+class StoredItems(Sequence[Item]):
+    """The items of files that columnar.write_columns wrote, one file after the other, read as they are asked for.
 
     What is held is one group of rows: places that lie together should be asked for together. Slices are lists.
-    Errors: DataError where a file is absent, torn or another's, when it is read.
+    of_row: makes an item of a row's values. Errors: DataError where a file is absent, torn or another's.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        self.files = tuple(files)
+    def __init__(self, files: Sequence[Path], of_row: Callable[[dict[str, Any]], Item]) -> None:
+        self.files, self._of_row = tuple(files), of_row
         self._starts = [0]  # the first place of each group of rows, and the end
         self._groups: list[tuple[Path, int]] = []  # each group's file and its number there
         for path in self.files:
@@ -71,21 +73,21 @@ class Stored(Sequence[Example]):
             for number, size in enumerate(sizes):
                 self._groups.append((path, number))
                 self._starts.append(self._starts[-1] + size)
-        self._held: tuple[int, list[Example]] = (-1, [])
+        self._held: tuple[int, list[Item]] = (-1, [])
 
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def __iter__(self) -> Iterator[Example]:
-        # Not through what is held: two may walk through the rows side by side.
+    def __iter__(self) -> Iterator[Item]:
+        # Not through what is held: two may walk through the items side by side.
         for path, number in self._groups:
-            yield from _group(path, number)
+            yield from self._group(path, number)
 
     @overload
-    def __getitem__(self, at: int) -> Example: ...
+    def __getitem__(self, at: int) -> Item: ...
     @overload
-    def __getitem__(self, at: slice) -> list[Example]: ...
-    def __getitem__(self, at: int | slice) -> Example | list[Example]:
+    def __getitem__(self, at: slice) -> list[Item]: ...
+    def __getitem__(self, at: int | slice) -> Item | list[Item]:
         if isinstance(at, slice):
             return [self[place] for place in range(*at.indices(len(self)))]
         place = at + len(self) if at < 0 else at
@@ -93,13 +95,19 @@ class Stored(Sequence[Example]):
             raise IndexError(at)
         number = bisect_right(self._starts, place) - 1
         if self._held[0] != number:
-            self._held = (number, _group(*self._groups[number]))
+            self._held = (number, self._group(*self._groups[number]))
         return self._held[1][place - self._starts[number]]
 
+    def _group(self, path: Path, number: int) -> list[Item]:
+        with _readable(path) as file:
+            return [self._of_row(row) for row in file.read_row_group(number).to_pylist()]
 
-def _group(path: Path, number: int) -> list[Example]:
-    with _readable(path) as file:
-        return [_from_row(row) for row in file.read_row_group(number).to_pylist()]
+
+class Stored(StoredItems[Example]):
+    """The examples of files that write_examples wrote. Errors: as StoredItems."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        super().__init__(files, _from_row)
 
 
 @contextmanager
