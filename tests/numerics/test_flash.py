@@ -169,6 +169,17 @@ def test_where_it_does_not_agree_the_products_are_used(
     assert all(x.grad is not None and x.grad.norm() > 0 for x in inputs)
 
 
+def test_memory_that_runs_out_at_the_probe_decides_nothing(
+    calls: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(varlen, "varlen_attn", raising(torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(torch.OutOfMemoryError):
+        packed_attention(*given(), STARTS, scaling=0.3, causal=True)
+    monkeypatch.setattr(varlen, "varlen_attn", documented)
+    packed_attention(*given(), STARTS, scaling=0.3, causal=True)
+    assert list(flash._known.values()) == [True]
+
+
 @pytest.mark.parametrize(
     ("dtype", "options"),
     [
