@@ -1,24 +1,26 @@
-"""Cleans text: mojibake, HTML remains, control and zero-width characters, Unicode form, stray whitespace.
+"""Cleans text: mojibake, HTML remains, control and zero-width characters, Unicode form, boilerplate, stray whitespace.
 
-Every change is named in the ledger; a row whose text or answer ends empty is dropped. What looks like code is left as
-it is: tags and entities in fenced or inline code, and in rows that hold code or speak of HTML; indentation is never
-touched. Errors: none. Source: the mojibake rule is our own, stricter than Speer's ftfy (2019): a text is
-re-decoded only where all of its non-ASCII characters are UTF-8 read as Latin-1 or Windows-1252, and it round-trips.
+Every change is named in the ledger; a row whose text or answer ends empty is dropped. What is data is left as it is:
+tags and entities in code, JSON and the rows of tables, and in rows that hold code or speak of HTML; empty cells at the
+end of a table's line; indentation. Boilerplate and repeated lines are taken from documents (the part "text") alone: in
+a conversation they may be what was asked for. Errors: none. Source: mojibake by ftfy (Speer 2019), line by line.
 """
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from ...core.contracts import Step, StepContext
 from ...core.example import Example, Part, Target
+from ..text.lines import without_boilerplate, without_repeats
+from ..text.markup import is_about_code, is_table, without_markup
 from ..turns import has_content
 
 __all__ = ["Clean"]
@@ -37,39 +39,67 @@ class Clean(Step):
     control: bool = Field(True, description="remove control characters and terminal escapes, end lines with \\n")
     zero_width: bool = Field(True, description="remove byte order marks and zero-width characters without meaning")
     unicode: Literal["NFC", "NFKC", "off"] = Field("NFC", description="the Unicode normalization form")
+    boilerplate: bool = Field(
+        True, description="remove from documents lines that are cookie notices, share bars, navigation or copyright"
+    )
+    repeats: int = Field(
+        0, ge=0, description="remove from documents lines of so many words or more that repeat the line before; 0: none"
+    )
     whitespace: bool = Field(True, description="remove whitespace at line ends, blank lines at both ends of a text")
     blank_lines: int = Field(2, ge=0, description="keep at most so many blank lines in a row (where whitespace is on)")
 
     def run(self, examples: Iterable[Example], context: StepContext) -> Iterator[Example]:
         changes = {markup: tuple(self._chosen(markup)) for markup in (False, True)}
         for example in examples:
-            made: dict[str, None] = {}
+            made: dict[str, str] = {}
             cleaned = self._cleaned(example, changes, made)
             empty = _emptiness(cleaned)
             if empty:
                 context.ledger.drop(example, empty)
                 continue
             if made:
-                context.ledger.change(example, cleaned, ", ".join(made))
+                details = made.get("boilerplate")
+                context.ledger.change(example, cleaned, ", ".join(made) + (f": {details}" if details else ""))
             yield cleaned
 
-    def _cleaned(self, example: Example, changes: Mapping[bool, _Changes], made: dict[str, None]) -> Example:
+    def _cleaned(self, example: Example, changes: Mapping[bool, _Changes], made: dict[str, str]) -> Example:
         """The example with its texts cleaned; the kinds of change are added to `made`."""
         cleaned = _changed(example, changes[False], made)
         whole = cleaned.text()
         # Asked of the cleaned text: what is still to be removed or normalized can hide the words that speak of code.
-        if self.markup and ("<" in whole or "&" in whole) and not _is_about_code(whole):
+        if self.markup and ("<" in whole or "&" in whole) and not is_about_code(whole):
             cleaned = _changed(cleaned, changes[True], made)
+        cleaned = self._without_lines(cleaned, made)
         if not made:
             return example
         origin = replace(example.origin, steps=(*example.origin.steps, self.component_name()))
         return replace(cleaned, origin=origin)
 
+    def _without_lines(self, example: Example, made: dict[str, str]) -> Example:
+        """The example without lines that are not of its document; what that leaves is free of stray whitespace."""
+        text = before = example.parts.get("text")
+        if not isinstance(text, str):
+            return example
+        if self.boilerplate:
+            text, kinds = without_boilerplate(text)
+            if kinds:
+                made["boilerplate"] = ", ".join(kinds)
+        if self.repeats:
+            shorter = without_repeats(text, self.repeats)
+            if shorter != text:
+                made.setdefault("repeated lines", "")
+                text = shorter
+        if text == before:
+            return example
+        if self.whitespace:
+            text = _without_stray_space(text, self.blank_lines)
+        return replace(example, parts={**example.parts, "text": text})
+
     def _chosen(self, markup: bool) -> Iterator[tuple[str, Callable[[str], str]]]:
         if self.mojibake:
             yield "mojibake", _without_mojibake
         if markup:
-            yield "HTML", _without_markup
+            yield "HTML", without_markup
         if self.control:
             yield "control characters", _without_control
         if self.zero_width:
@@ -81,7 +111,7 @@ class Clean(Step):
             yield "whitespace", lambda text: _without_stray_space(text, self.blank_lines)
 
 
-def _changed(example: Example, changes: _Changes, made: dict[str, None]) -> Example:
+def _changed(example: Example, changes: _Changes, made: dict[str, str]) -> Example:
     parts: dict[str, Part] = {}
     for name, part in example.parts.items():
         if name == "tools":  # JSON text, which cleaning could break
@@ -96,7 +126,7 @@ def _changed(example: Example, changes: _Changes, made: dict[str, None]) -> Exam
     return replace(example, parts=parts, target=target)
 
 
-def _cleaned(text: str, changes: _Changes, made: dict[str, None]) -> str:
+def _cleaned(text: str, changes: _Changes, made: dict[str, str]) -> str:
     """The text cleaned until nothing changes (an entity may hide a tag); the kinds of change are added to `made`."""
     # Most rows are one line of such characters: no change has anything to do there.
     if text.isascii() and text.isprintable() and not text.endswith(" ") and "<" not in text and "&" not in text:
@@ -106,14 +136,14 @@ def _cleaned(text: str, changes: _Changes, made: dict[str, None]) -> str:
         for kind, change in changes:
             changed = change(text)
             if changed != text:
-                made.setdefault(kind)
+                made.setdefault(kind, "")
                 text = changed
         if text == before:
             break
     return text
 
 
-def _cleaned_target(example: Example, changes: _Changes, made: dict[str, None]) -> Target:
+def _cleaned_target(example: Example, changes: _Changes, made: dict[str, str]) -> Target:
     """Reference answers are cleaned as the learned answer is; names of classes stay."""
     if "messages" not in example.parts or not isinstance(example.target, tuple):
         return example.target
@@ -134,95 +164,45 @@ def _emptiness(example: Example) -> str | None:
     return None
 
 
-# ---- mojibake --------------------------------------------------------------------------------------------------------
+# ---- encoding --------------------------------------------------------------------------------------------------------
 
-_BYTE_OF = {
-    bytes([value]).decode("cp1252"): value for value in range(0x80, 0xA0) if value not in b"\x81\x8d\x8f\x90\x9d"
-}
-_TO_BYTES = {ord(character): value for character, value in _BYTE_OF.items()}
-_USUAL_LEADS = frozenset("ÂÃâðï")
-_LEAD = re.compile("[\xc2-\xf4]")
+
+@cache
+def _encoding_rules() -> Any:
+    """Damage alone: what ftfy does beside it (quotes, ligatures, entities, ends of lines) has switches of its own."""
+    import ftfy
+
+    return ftfy.TextFixerConfig(
+        unescape_html=False,
+        fix_latin_ligatures=False,
+        fix_character_width=False,
+        uncurl_quotes=False,
+        fix_line_breaks=False,
+        remove_terminal_escapes=False,
+        remove_control_chars=False,
+        normalization=None,
+        explain=False,
+    )
+
+
+_LOST_QUOTE = re.compile("â€(?=[\\x00-\\x7f]|$)")
 
 
 def _without_mojibake(text: str) -> str:
-    if text.isascii() or not _LEAD.search(text):
+    if text.isascii():
         return text
-    try:
-        raw = text.translate(_TO_BYTES).encode("latin-1")
-        decoded = raw.decode("utf-8")
-    except UnicodeError:
-        return text
-    if decoded.encode("utf-8") != raw:
-        return text
-    leads = [character for character in text if 0xC2 <= ord(character) <= 0xF4]
-    # A capital before a quotation mark can look like one sequence ("CAFÉ™"), hardly like three; C1 controls are in no
-    # text; and the leads of accents, punctuation and emoji are rarely meant as letters before such a sign.
-    certain = len(leads) >= 3 or set(leads) <= _USUAL_LEADS or any("\x80" <= character < "\xa0" for character in text)
-    return decoded if certain else text
+    # Line by line: texts are often put together from damaged pieces and sound ones.
+    return "\n".join(line if line.isascii() else _repaired(line) for line in text.split("\n"))
 
 
-# ---- markup ----------------------------------------------------------------------------------------------------------
+def _repaired(line: str) -> str:
+    import ftfy
 
-_CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)
-_SPEAKS_OF_MARKUP = re.compile(
-    r"<!doctype|<html|<head|<body|<script|<style|<\?|</?\w[^<>\n]*>\W{0,2}\s*(?:tag|element)"
-    r"|\b(?:html|css|xml|svg|jsx|react|javascript|php|angular|vue)\b",
-    re.IGNORECASE,
-)
-_CODE_LINE = re.compile(
-    r"^[ \t]*(?:def |class |import |from \w+ import|return\b|function\b|const |let |var |#include|public |echo |"
-    r"print\()"
-    r"|[;{}][ \t]*$|=>|=\{",
-    re.MULTILINE,
-)
-_BREAK = re.compile(r"<br\s*/?>", re.I)
-_TAG = re.compile(
-    r"<(?P<end>/?)(?P<name>b|i|u|em|strong|span|font|a|small|sup|sub|p|div|li|ul|ol|h[1-6]|blockquote)(?:\s[^<>]*)?>",
-    re.I,
-)
-_BLOCKS = frozenset({"p", "div", "li", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote"})
-# An entity may itself have been escaped, many times over: &amp;amp;lt; is one sign.
-_ENTITY = re.compile(r"&(?:amp;)*((?:[A-Za-z][A-Za-z0-9]{1,31}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});)")
-
-
-def _without_markup(text: str) -> str:
-    if "<" not in text and "&" not in text:
-        return text
-    pieces = _CODE.split(text)  # code stands at the odd places
-    return "".join(piece if place % 2 else _prose(piece) for place, piece in enumerate(pieces))
-
-
-def _is_about_code(text: str) -> bool:
-    """Whether tags and entities can be a row's matter; asked of the whole row, since a prompt tells of its answer."""
-    return bool(_SPEAKS_OF_MARKUP.search(text)) or len(_CODE_LINE.findall(text)) > 1
-
-
-def _prose(text: str) -> str:
-    return _ENTITY.sub(_entity, _without_pairs(_BREAK.sub("\n", text)))
-
-
-def _entity(match: re.Match[str]) -> str:
-    return " " if match[1] == "nbsp;" else html.unescape("&" + match[1])
-
-
-def _without_pairs(text: str) -> str:
-    """The text without tags that come in pairs; a block's end is a line's end. One pass, however they are nested."""
-    open_tags: dict[str, list[re.Match[str]]] = {}
-    gone: dict[int, tuple[int, str]] = {}
-    for tag in _TAG.finditer(text):
-        name = tag["name"].lower()
-        if not tag["end"]:
-            open_tags.setdefault(name, []).append(tag)
-        elif open_tags.get(name):
-            begin = open_tags[name].pop()
-            gone[begin.start()] = (begin.end(), "")
-            gone[tag.start()] = (tag.end(), "\n" if name in _BLOCKS else "")
-    pieces, place = [], 0
-    for start in sorted(gone):
-        end, instead = gone[start]
-        pieces += [text[place:start], instead]
-        place = end
-    return "".join([*pieces, text[place:]])
+    if "â€œ" in line:
+        # Windows-1252 has no sign for a closing mark's last byte: it is often lost, and ftfy then reads the space after
+        # the mark as part of it.
+        line = _LOST_QUOTE.sub("”", line)
+    return str(ftfy.fix_encoding(line, _encoding_rules()))
 
 
 # ---- characters and whitespace ---------------------------------------------------------------------------------------
@@ -246,9 +226,12 @@ def _without_zero_width(text: str) -> str:
 
 
 def _without_stray_space(text: str, blank_lines: int) -> str:
-    text = text.rstrip()
-    if " \n" in text or "\t\n" in text:
-        text = _LINE_SPACE.sub("", text)
+    if "\t" in text and is_table(text):
+        text = re.sub(r"(?<! ) +$", "", text, flags=re.MULTILINE).rstrip(" \n")
+    else:
+        text = text.rstrip()
+        if " \n" in text or "\t\n" in text:
+            text = _LINE_SPACE.sub("", text)
     text = text.lstrip("\n")  # blank lines, not the first line's indentation
     if "\n" * (blank_lines + 2) in text:
         text = re.sub(rf"\n{{{blank_lines + 2},}}", "\n" * (blank_lines + 1), text)
