@@ -135,6 +135,7 @@ def _locked_run(
             text = "the file system has no locks: see that no other run writes to this folder"
             for listener in listeners:
                 listener({"event": "warning", "text": text})
+        _refuse_another(recipe, folder)
         if given is not None:
             write_atomic(*given)
         with _recipe_put_back(folder):
@@ -145,6 +146,21 @@ def _locked_run(
 
             repeat(recipe, folder, until, listeners, lambda single, at: _run_one(single, at, until, listeners, stop))
         return Run.of(folder.path)
+
+
+def _refuse_another(recipe: Recipe, folder: RunFolder) -> None:
+    """A recipe that was changed takes its folder over, stage by stage; one of another name would undo its training."""
+    stages = folder.manifest().get("stages", {})
+    if not folder.recipe.is_file() or not any(stage.startswith("train ") for stage in stages):
+        return
+    name = folder.manifest().get("name")
+    if name not in (None, recipe.name):
+        raise RecipeError(
+            f"the folder holds a trained run of the recipe '{name}', and this one is '{recipe.name}'",
+            where=str(folder.path),
+            expected="a new folder, or one of the same recipe",
+            remedy=f"--out names another folder; to go on with this one, name={name}",
+        )
 
 
 @contextmanager
