@@ -53,7 +53,8 @@ _BUTTONS = re.compile(
     r"|log in to (?:reply|comment|leave a comment)|you must be logged in to (?:post|leave) a (?:comment|reply)"
     r"|(?:\d+|no) comments?|comments? (?:off|are closed)(?: on .{0,80})?|advertisements?|anzeige|werbung|loading"
     r"|toggle navigation|add to (?:cart|wishlist)|in den warenkorb|print this (?:page|article)|permalink"
-    r"|(?:please )?enable javascript\b.{0,120}|(?:your browser|javascript) (?:does not|is not|must be|is disabled)\b.{0,120})\W*$",
+    r"|(?:please )?enable javascript\b.{0,120}"
+    r"|(?:your browser|javascript) (?:does not|is not|must be|is disabled)\b.{0,120})\W*$",
     re.IGNORECASE,
 )
 _RIGHTS = re.compile(
