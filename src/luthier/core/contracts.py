@@ -96,6 +96,13 @@ class Format(Component):
         """Whether a record has this format's keys; must be strict, since detection asks every format."""
         raise NotImplementedError(type(self).__name__)
 
+    def rows(self, document: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
+        """The records of a file that is one object and holds many; None where the object is a record itself.
+
+        What is damaged in it stays as a record, so that reading it says what is wrong.
+        """
+        return None
+
     def contents(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
         """`parts`, and optionally `target`, `groups`, `weight`, for Example(...). A ValueError says what is wrong."""
         raise NotImplementedError(type(self).__name__)
@@ -110,9 +117,17 @@ class Step(Component):
     splits: ClassVar[Literal["all", "train"]] = "all"
     """"train": what is measured stays as it is (steps that add, choose or weigh rows)."""
 
+    def outside(self) -> Sequence[str]:
+        """Files and folders that the step reads, besides its rows: where they change, preparation begins anew."""
+        return ()
+
     def run(self, examples: Iterable[Example], context: StepContext) -> Iterator[Example]:
         """The examples that stay, in order, changed or not; new ones carry their parents in `origin`."""
         raise NotImplementedError(type(self).__name__)
+
+    def hide(self, text: str) -> str:
+        """A text as it may stand in the ledger once this step has run: what earlier steps wrote there goes through it."""
+        return text
 
 
 @dataclass(frozen=True, slots=True)

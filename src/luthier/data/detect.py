@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.component import find, names, summary
+from ..core.component import Component, find, names
 from ..core.contracts import Format
 from ..core.errors import DataError
 
-__all__ = ["FormatFact", "detect", "few"]
+__all__ = ["FormatFact", "detect", "few", "unfolded"]
 
 _LOOKED_AT = 20
 
@@ -51,6 +51,23 @@ def detect(records: Sequence[Mapping[str, Any]], where: str) -> tuple[Format, st
         )
     _, component, keys = scores[winners[0]]
     return component, f"its records have {'the key' if len(keys) == 1 else 'the keys'} {', '.join(keys)}"
+
+
+def unfolded(
+    document: Mapping[str, Any], chosen: Component | None
+) -> tuple[Format, str, Sequence[Mapping[str, Any]]] | None:
+    """The format (`chosen`, or any) that finds many records in a file of one object, why, and these; None for none."""
+    formats = [chosen] if chosen is not None else [find("formats", name)() for name in names("formats")]
+    for component in formats:
+        assert isinstance(component, Format)
+        rows = component.rows(document)
+        if rows is not None:
+            return (
+                component,
+                f"the file is one object that holds many rows; it has the keys {few(list(document))}",
+                rows,
+            )
+    return None
 
 
 def _read_keys(component: Format, record: Mapping[str, Any]) -> list[str]:
@@ -100,13 +117,18 @@ def few(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(name[:80] for name in names[:most]) + more
 
 
+def _sample(name: str) -> Sequence[str]:
+    component = find("formats", name)
+    return list(component.sample) if issubclass(component, Format) else []
+
+
 def _unrecognized(records: Sequence[Mapping[str, Any]], where: str) -> DataError:
     keys = few(list(dict.fromkeys(str(key) for record in records for key in record)))
-    expected = "; ".join(f"{name}: {summary('formats', name)}" for name in names("formats"))
+    expected = "; ".join(f"{name} ({', '.join(_sample(name))})" for name in names("formats"))
     return DataError(
         f"no format fits the records; their keys are {keys or '(none)'}",
         where=where,
-        expected=expected,
+        expected=f"such keys as these: {expected}; luthier list formats says more",
         remedy="name the format and which column is what, for example "
         f"train: {{path: {where}, format: alpaca, columns: {{instruction: question, output: answer}}}}",
     )

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ..core.component import Component
 from ..core.contracts import Format
 from ..core.embedded import PREFIX, embedded_data
 from ..core.errors import DataError, Problem, nearest
 from ..core.example import Example, Origin
 from ..core.recipe import Source
-from .detect import FormatFact, detect, few
+from .detect import FormatFact, detect, few, unfolded
 from .hub import hub_records, looks_like_hub
 from .places import absent, closed, data_files, folder_problems, no_file
 from .records import data_suffix, records
@@ -53,13 +54,17 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file's rows and facts before a format has looked at them; `stem` begins the ids of its rows."""
+    """A file's rows and facts before a format has looked at them; `stem` begins the ids of its rows.
+
+    told: the format that found the rows in the file, and why, where one had to.
+    """
 
     shown: str
     stem: str
     rows: list[Record | BadRow]
     sha256: str
     size: int
+    told: tuple[Format, str] | None = None
 
 
 def read(
@@ -169,13 +174,12 @@ def _sort(result: Read) -> None:
 
 def _files(source: Source) -> Iterator[_File]:
     path = Path(source.path)
-    meant = source.format.file_kind if isinstance(source.format, Format) else None
     if source.path.startswith(PREFIX):
-        yield _load(embedded_data(source.path), source.path, source.path.removeprefix(PREFIX), meant)
+        yield _load(embedded_data(source.path), source.path, source.path.removeprefix(PREFIX), source.format)
     elif path.is_dir():
-        yield from _folder(path, source.path, meant)
+        yield from _folder(path, source.path, source.format)
     elif path.is_file():
-        yield _load(path, source.path, _stem(path.name), meant)
+        yield _load(path, source.path, _stem(path.name), source.format)
     elif path.exists() or path.is_symlink():
         raise DataError(no_file(source.path))
     elif looks_like_hub(source.path):
@@ -188,12 +192,12 @@ def _files(source: Source) -> Iterator[_File]:
         raise DataError(absent(source.path))
 
 
-def _folder(folder: Path, shown: str, meant: str | None) -> Iterator[_File]:
+def _folder(folder: Path, shown: str, chosen: Component | None) -> Iterator[_File]:
     problems = folder_problems(folder, shown)
     if problems:
         raise DataError(problems)
     for relative in data_files(folder):
-        yield _load(folder / relative, f"{shown.rstrip('/')}/{relative}", _stem(relative), meant)
+        yield _load(folder / relative, f"{shown.rstrip('/')}/{relative}", _stem(relative), chosen)
 
 
 def _stem(name: str) -> str:
@@ -201,7 +205,7 @@ def _stem(name: str) -> str:
     return name[: name.lower().rindex(suffix)] if suffix else Path(name).stem
 
 
-def _load(path: Path, shown: str, stem: str, meant: str | None) -> _File:
+def _load(path: Path, shown: str, stem: str, chosen: Component | None) -> _File:
     try:
         refuse_beyond_memory(path.stat().st_size, shown)
         data = path.read_bytes()
@@ -212,11 +216,17 @@ def _load(path: Path, shown: str, stem: str, meant: str | None) -> _File:
             f"the file cannot be opened: {error.strerror}", where=shown, remedy="see whether the disk can be read"
         ) from error
     # An embedded file's kind stands in its own name, not in the one that the recipe uses.
+    kind = chosen.file_kind if isinstance(chosen, Format) else None
     rows: list[Record | BadRow] = [
         replace(row, file=shown) if isinstance(row, BadRow) else row
-        for row in records(data, path.name if shown.startswith(PREFIX) else shown, meant)
+        for row in records(data, path.name if shown.startswith(PREFIX) else shown, kind)
     ]
-    return _File(shown, stem, rows, hashlib.sha256(data).hexdigest(), len(data))
+    only = rows[0] if len(rows) == 1 else None
+    told = None
+    if isinstance(only, Record) and (found := unfolded(only.value, chosen)):
+        told, many = found[:2], found[2]
+        rows = [Record(number, value) for number, value in enumerate(many, 1)]
+    return _File(shown, stem, rows, hashlib.sha256(data).hexdigest(), len(data), told)
 
 
 def _examples(
@@ -236,7 +246,10 @@ def _examples(
     _refuse_missing([column for column in source.columns.values() if column], known, file.shown, "columns")
     renamed = [_renamed(record.value, source.columns) for record in good]
     _refuse_missing([name for name in groups if name not in source.columns], known, file.shown, "groups or split_by")
-    chosen, because = (source.format, "the recipe names it") if source.format else detect(renamed, file.shown)
+    if source.format is not None:
+        chosen, because = source.format, "the recipe names it"
+    else:
+        chosen, because = file.told or detect(renamed, file.shown)
     assert isinstance(chosen, Format)
     result.formats.append(FormatFact(file.shown, chosen.component_name(), because))
     for record, value in zip(good, renamed, strict=True):

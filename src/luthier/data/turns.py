@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..core.example import Turn
+from ..core.example import Target, Turn
 
-__all__ = ["ROLES", "conversation", "has_content", "named", "text_of", "tools_text"]
+__all__ = ["ROLES", "answers_of", "conversation", "has_content", "named", "text_of", "tools_text"]
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -59,6 +59,16 @@ def text_of(value: Any, name: str) -> str:
     if value is None:
         raise ValueError(f"missing {name}")
     raise ValueError(f"wrong type: {name} is {_kind(value)}, not text")
+
+
+def answers_of(value: Any, name: str) -> tuple[str, Target]:
+    """The learned answer, and all reference answers where a list of them is given. Errors: ValueError for none."""
+    if not isinstance(value, (list, tuple)):
+        return text_of(value, name), None
+    answers = dict.fromkeys(text for text in (text_of(item, f"an answer in {name}") for item in value) if text.strip())
+    if not answers:
+        raise ValueError(f"missing {name}")
+    return next(iter(answers)), tuple(answers)
 
 
 def tools_text(value: Any) -> str | None:

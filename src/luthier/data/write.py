@@ -1,8 +1,9 @@
 """Examples as records that the formats read back: JSONL for people and other programs.
 
 Conversations become `messages` (with `tools`, and `references` where several answers count as right), texts with a
-class `text` and `label`, tagged tokens lists, other parts stand under their own names. Groups are columns. Where a row
-comes from, its weight and its repeat stand in no record: Parquet, as a run keeps it, holds them (store.py).
+class `text` and `label`, tagged tokens and answers in a context lists; other parts stand under their own names. Groups
+are columns. Where a row comes from, its weight and its repeat stand in no record: Parquet, as a run keeps it, holds
+them (store.py).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from .parts import tokens_of
 
 __all__ = ["record_of", "write_records"]
 
+_STARTS = "answer_starts"
+
 
 def record_of(example: Example) -> dict[str, Any]:
     """A record from which the format that fits it makes equal parts and an equal target.
@@ -30,14 +33,31 @@ def record_of(example: Example) -> dict[str, Any]:
             record[name] = json.loads(part)
         else:
             record[name] = part if isinstance(part, str) else [_message(turn) for turn in part]
-    target = example.target
-    if "tokens" in record:
+    record |= _target(example)
+    groups = {name: value for name, value in example.groups.items() if name not in (*record, _STARTS)}
+    return {**groups, **record}
+
+
+def _target(example: Example) -> dict[str, Any]:
+    """What the target becomes, under the key that belongs to the example's parts."""
+    parts, target = example.parts, example.target
+    if "tokens" in parts:
         tokens, tags = tokens_of(example)
-        record |= {"tokens": list(tokens), "tags": list(tags)}
-    elif target is not None:
-        key = "references" if "messages" in example.parts else "labels" if isinstance(target, tuple) else "label"
-        record[key] = list(target) if isinstance(target, tuple) else target
-    return {**{name: value for name, value in example.groups.items() if name not in record}, **record}
+        return {"tokens": list(tokens), "tags": list(tags)}
+    if "context" in parts and isinstance(target, tuple):
+        starts = [int(start) for start in example.groups.get(_STARTS, "").split()]
+        return {"answers": {"text": list(target), "answer_start": starts}}
+    if target is None:
+        return {}
+    if "messages" in parts:
+        key = "references"
+    elif "chosen" in parts:
+        key = "margin"
+    elif isinstance(target, float) and "b" in parts:
+        key = "score"
+    else:
+        key = "labels" if isinstance(target, tuple) else "label"
+    return {key: list(target) if isinstance(target, tuple) else target}
 
 
 def _message(turn: Turn) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 
 from luthier.core.component import find, names
 from luthier.core.example import Turn
+from luthier.data.detect import detect
 
 ASK, TELL = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}
 RECORDS: dict[str, dict[str, Any]] = {
@@ -16,6 +17,11 @@ RECORDS: dict[str, dict[str, Any]] = {
     "sharegpt": {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]},
     "text": {"text": "hello"},
     "labeled": {"text": "hello", "label": "greeting"},
+    "spans": {"question": "who?", "context": "Ann", "answers": [{"text": "Ann", "answer_start": 0}]},
+    "natural_instructions": {"Definition": "Say hi.", "input": "Ann", "output": ["hi"]},
+    "preferences": {"prompt": "hi", "chosen": "hello", "rejected": "what"},
+    "feedback": {"prompt": "hi", "completion": "hello", "label": True},
+    "pairs": {"premise": "Ann sleeps", "hypothesis": "Ann rests", "label": "entailment"},
     "tags": {"tokens": ["hello", "Ann"], "tags": ["O", "B-PER"]},
 }
 
@@ -28,7 +34,8 @@ def test_each_format_recognizes_its_own() -> None:
     assert set(RECORDS) == set(names("formats"))
     for name in RECORDS:
         recognized = {other for other, record in RECORDS.items() if find("formats", name)().recognizes(record)}
-        assert recognized == ({"text", "labeled"} if name == "text" else {name})
+        assert recognized == {name} | {"text": {"labeled"}, "alpaca": {"feedback"}}.get(name, set())
+        assert detect([RECORDS[name]], "a.jsonl")[0].component_name() == name
 
 
 def test_chat_keeps_what_the_template_needs() -> None:

@@ -231,10 +231,10 @@ def test_a_cut_array_keeps_what_came_before(tmp_path: Path) -> None:
 
 def test_nothing_recognized_lists_keys_formats_and_remedy(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        one(save(tmp_path, "a.jsonl", lines({"question": "q", "answer": "a"})))
+        one(save(tmp_path, "a.jsonl", lines({"frage": "q", "antwort": "a"})))
     text = str(caught.value)
-    assert "their keys are question, answer" in text
-    assert all(name in text for name in ("alpaca: ", "chat: ", "labeled: ", "sharegpt: ", "text: ", "columns:"))
+    assert "their keys are frage, antwort" in text
+    assert all(name in text for name in ("alpaca (instruction, input, output)", "chat (messages)", "columns:"))
 
 
 def test_two_formats_at_once_must_be_named(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_every_marking_of_spans_becomes_bio(given: str, expected: str) -> None:
 
 def test_numbered_tags_need_names() -> None:
     record = {"tokens": ["Ada", "wrote"], "ner_tags": [1, 0]}
-    with pytest.raises(ValueError, match="numbered tags: .*names"):
+    with pytest.raises(ValueError, match=r"numbered tags: .*names"):
         find("formats", "tags")().contents(record)
     named = build("formats", {"tags": {"names": ["O", "B-PER"]}})
     assert named.contents(record)["target"] == ("B-PER", "O")

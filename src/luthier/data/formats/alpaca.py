@@ -2,20 +2,27 @@
 
 The prompt is the instruction, and after a blank line the input where there is one. `output` is the answer, or a list of
 reference answers: the first is learned, all of them count as right when answers are checked. `history` is a list of
-[prompt, answer] pairs that came before. Errors: ValueError for an empty instruction or answer.
-Source: Taori et al., Stanford Alpaca, 2023; `system` and `history` as LLaMA-Factory has them.
+[prompt, answer] pairs that came before. An instruction may be called question or prompt, an input context, and an
+output response, completion, answer or answers. Errors: ValueError for an empty instruction or answer.
+Source: Taori et al., Stanford Alpaca, 2023; `system` and `history` as LLaMA-Factory has them; the other names as in
+Dolly, GSM8K and TRL's prompts with completions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ...core.contracts import Format
-from ...core.example import Target, Turn
-from ..turns import conversation, text_of
+from ...core.example import Turn
+from ..messages import prompt_of
+from ..turns import answers_of, conversation
 
 __all__ = ["Alpaca"]
+
+_ASKED = ("instruction", "question", "prompt")
+_GIVEN = ("input", "context")
+_ANSWERED = ("output", "response", "completion", "answer", "answers")
 
 
 class Alpaca(Format):
@@ -29,42 +36,23 @@ class Alpaca(Format):
     }
 
     def recognizes(self, record: Mapping[str, Any]) -> bool:
-        return "instruction" in record and "output" in record
+        asked, answered = _first(record, _ASKED), _first(record, _ANSWERED)
+        return (
+            asked in record
+            and answered in record
+            and not (_holds_objects(record[asked]) or _holds_objects(record[answered]))
+        )
 
     def contents(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
-        instruction = text_of(record.get("instruction"), "instruction")
-        given = record.get("input")
-        given = "" if given is None else text_of(given, "input")
-        if not instruction.strip():
-            raise ValueError("empty prompt: instruction says nothing")
-        prompt = f"{instruction}\n\n{given}" if given.strip() else instruction
-        answer, target = _answers(record.get("output"))
-        turns = [*_system(record.get("system")), *_history(record.get("history"))]
-        turns += [Turn("user", prompt), Turn("assistant", answer)]
-        return {"parts": {"messages": conversation(turns)}, "target": target}
+        prompt = prompt_of(record, _first(record, _ASKED), _first(record, _GIVEN))
+        answered = _first(record, _ANSWERED)
+        answer, target = answers_of(record.get(answered), answered)
+        return {"parts": {"messages": conversation([*prompt, Turn("assistant", answer)])}, "target": target}
 
 
-def _answers(output: Any) -> tuple[str, Target]:
-    """The learned answer, and all reference answers where a list of them is given."""
-    if not isinstance(output, (list, tuple)):
-        return text_of(output, "output"), None
-    answers = dict.fromkeys(text for text in (text_of(item, "an answer in output") for item in output) if text.strip())
-    if not answers:
-        raise ValueError("missing output")
-    return next(iter(answers)), tuple(answers)
+def _first(record: Mapping[str, Any], keys: tuple[str, ...]) -> str:
+    return next((key for key in keys if key in record), keys[0])
 
 
-def _system(value: Any) -> Iterator[Turn]:
-    text = "" if value is None else text_of(value, "system")
-    if text.strip():
-        yield Turn("system", text)
-
-
-def _history(value: Any) -> Iterator[Turn]:
-    if value is not None and not isinstance(value, (list, tuple)):
-        raise ValueError("wrong type: history is no list of pairs")
-    for number, pair in enumerate(value or (), 1):
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise ValueError(f"wrong type: item {number} of history is no pair of prompt and answer")
-        yield Turn("user", text_of(pair[0], f"prompt {number} of history"))
-        yield Turn("assistant", text_of(pair[1], f"answer {number} of history"))
+def _holds_objects(value: Any) -> bool:
+    return isinstance(value[0] if isinstance(value, (list, tuple)) and value else value, Mapping)

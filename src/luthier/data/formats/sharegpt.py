@@ -8,28 +8,15 @@ missing answers, calls that are no JSON. Source: the ShareGPT exports, and LLaMA
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ...core.contracts import Format
 from ...core.example import Part, Turn
-from ..turns import conversation, named, text_of, tools_text
+from ..messages import sharegpt_turn
+from ..turns import conversation, text_of, tools_text
 
 __all__ = ["ShareGPT"]
-
-_ROLES = {
-    "system": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "assistant": "assistant",
-    "function_call": "assistant",
-    "observation": "tool",
-    "function": "tool",
-    "tool": "tool",
-}
 
 
 class ShareGPT(Format):
@@ -50,7 +37,7 @@ class ShareGPT(Format):
             raise ValueError("missing conversations")
         if not isinstance(given, (list, tuple)):
             raise ValueError("wrong type: conversations is no list")
-        turns = [_turn(item, number) for number, item in enumerate(given, 1)]
+        turns = [sharegpt_turn(item, number) for number, item in enumerate(given, 1)]
         system = record.get("system")
         if system is not None and text_of(system, "system").strip() and not (turns and turns[0].role == "system"):
             turns.insert(0, Turn("system", system))
@@ -59,31 +46,3 @@ class ShareGPT(Format):
         if tools is not None:
             parts["tools"] = tools
         return {"parts": parts}
-
-
-def _turn(item: Any, number: int) -> Turn:
-    if not isinstance(item, Mapping):
-        raise ValueError(f"wrong type: turn {number} is no object with from and value")
-    speaker = item.get("from")
-    role = _ROLES.get(speaker) if isinstance(speaker, str) else None
-    if role is None:
-        raise ValueError(f"unknown role: turn {number} is from {named(speaker)}, not one of {', '.join(_ROLES)}")
-    value = text_of(item.get("value"), f"value of turn {number}")
-    if speaker == "function_call":
-        return Turn(role, "", None, {"tool_calls": _calls(value, number)})
-    return Turn(role, value)
-
-
-def _calls(value: str, number: int) -> list[dict[str, Any]]:
-    """The calls as chat templates expect them."""
-    try:
-        calls = json.loads(value)
-    except ValueError as error:
-        raise ValueError(f"damaged call: turn {number} is not valid JSON ({error})") from error
-    calls = calls if isinstance(calls, list) else [calls]
-    if not calls or not all(isinstance(call, Mapping) and isinstance(call.get("name"), str) for call in calls):
-        raise ValueError(f"damaged call: turn {number} names no function")
-    return [
-        {"type": "function", "function": {"name": call["name"], "arguments": call.get("arguments", {})}}
-        for call in calls
-    ]
