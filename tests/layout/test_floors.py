@@ -12,7 +12,8 @@ from luthier.core.component import ROOMS
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"core"}),
     frozenset({"functional"}),
-    frozenset({"data", "models"}),
+    frozenset({"models"}),
+    frozenset({"data"}),  # steps read rows with models: embeddings, classifiers, taggers
     frozenset({"objectives", "penalties", "adaptations", "optimizers", "schedules", "checks", "explainers"}),
     frozenset({"engine", "evaluate", "report"}),
     frozenset({"pipeline", "plan"}),

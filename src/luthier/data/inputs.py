@@ -40,11 +40,11 @@ class Inputs:
         return found
 
     def of_data(self, data: Data) -> dict[str, str]:
-        """The digests of every source; a hub id, or what was never there, stands for itself."""
+        """The digests of every source and of what steps read; a hub id, or what was never there, stands for itself."""
+        paths = [source.path for split in ("train", "validation", "test") for source in data.sources(split)]
         found: dict[str, str] = {}
-        for split in ("train", "validation", "test"):
-            for source in data.sources(split):
-                found |= self.of(source.path) or {source.path: source.path}
+        for path in [*paths, *(path for step in data.steps for path in step.outside())]:
+            found |= self.of(path) or {path: path}
         return found
 
 
