@@ -17,9 +17,10 @@ from tiny import make_bert, make_llama, make_tokenizer
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What runs remember of this machine's memory is neither read nor written by tests, their processes included."""
+    """What runs remember of this machine, and keys, are neither read nor written by tests, their processes included."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         yield
 
 

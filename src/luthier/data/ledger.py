@@ -6,9 +6,10 @@ A reason is a kind, or a kind and its details after a colon ("not valid JSON: ..
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 from ..core.example import Example
 from .columnar import GROUP, write_columns
+from .personal.rows import json_changed
 from .store import StoredItems
 
 __all__ = ["Action", "Entry", "Ledger", "Page"]
@@ -90,6 +92,12 @@ class Ledger:
             for (split, step, kind, action), count in counted.items()
         ]
 
+    def hidden(self, hide: Callable[[str], str]) -> Ledger:
+        """The ledger with every text of a row in it changed: what stood there, and rows that were dropped."""
+        if isinstance(self.entries, list):
+            return Ledger([_hidden(entry, hide) for entry in self.entries])
+        return Ledger(_Hidden(self.entries, hide))
+
     def write(self, path: Path) -> None:
         """Writes the ledger as Parquet, byte for byte the same for the same entries. Errors: as write_columns."""
         _write(path, self.entries)
@@ -108,6 +116,59 @@ class Ledger:
     def read(cls, path: Path) -> Ledger:
         """The ledger that `write` wrote, in memory."""
         return cls(list(cls.stored([path]).entries))
+
+
+@dataclass(frozen=True)
+class _Hidden(Sequence[Entry]):
+    """Entries that lie in files, changed as they are asked for."""
+
+    entries: Sequence[Entry]
+    hide: Callable[[str], str]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (_hidden(entry, self.hide) for entry in self.entries)
+
+    def __getitem__(self, at: Any) -> Any:
+        found = self.entries[at]
+        return _hidden(found, self.hide) if isinstance(found, Entry) else [_hidden(one, self.hide) for one in found]
+
+
+_MASK = re.compile(r"\[[A-Z_]+\]")
+_NAMES = frozenset({"id", "origin"})
+"""Fields of a row that is kept as JSON which say where it is from."""
+
+
+def _hidden(entry: Entry, hide: Callable[[str], str]) -> Entry:
+    def text(value: str | None) -> str | None:
+        return None if value is None else hide(value)
+
+    kind, colon, details = entry.reason.partition(": ")
+    example = entry.example
+    if example is not None:
+        row = json.loads(example)
+        example = json.dumps(
+            {name: item if name in _NAMES else json_changed(item, hide) for name, item in row.items()},
+            ensure_ascii=False,
+        )
+    before, after = text(entry.before), text(entry.after)
+    if (
+        after is not None
+        and after != entry.after
+        and before is not None
+        and _MASK.findall(before) != _MASK.findall(after)
+    ):
+        # What the step repaired may have kept the search from what it found afterwards: an address with a hidden sign.
+        before = "[not kept: what is hidden after the change stands here in another form]"
+    return replace(
+        entry,
+        reason=f"{kind}{colon}{hide(details)}",
+        before=before,
+        after=after,
+        example=example,
+    )
 
 
 class _Spilling(Sequence[Entry]):

@@ -98,6 +98,11 @@ class _Work:
     ledgers: list[Ledger]
     facts: list[dict[str, Any]] = field(default_factory=list)
 
+    def hide(self, step: Step) -> None:
+        """What was written so far as it may stand once the step has run."""
+        if type(step).hide is not Step.hide:
+            self.ledgers = [ledger.hidden(step.hide) for ledger in self.ledgers]
+
     def tell(self, step: Step, split: str, ledger: Ledger, facts: Mapping[str, Any]) -> None:
         self.ledgers.append(ledger)
         if facts:
@@ -148,6 +153,7 @@ def _each(shelf: Shelf, name: str, steps: Sequence[Step], work: _Work, seed: int
     """Row steps on every split, shard by shard."""
     done = {part: shelf.each(f"{name}-{part}", steps, rows, part, seed) for part, rows in work.splits.items()}
     for number, step in enumerate(steps):
+        work.hide(step)
         for part, shards in done.items():
             ledger = Ledger.of([shard.ledgers[number] for shard in shards])
             work.tell(step, part, ledger, added(shard.facts[number] for shard in shards))
@@ -160,6 +166,7 @@ def _each(shelf: Shelf, name: str, steps: Sequence[Step], work: _Work, seed: int
 def _whole(shelf: Shelf, name: str, step: Step, work: _Work, seed: int) -> None:
     """A step on its splits; each sees the others as they were before it, so that their order does not matter."""
     result: dict[str, Rows] = {}
+    work.hide(step)
     for part, rows in work.splits.items():
         if step.splits == "train" and part != "train":
             result[part] = rows
