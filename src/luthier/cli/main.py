@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import LuthierError
+from .data import data
 
 __all__ = ["app", "main"]
 
@@ -46,6 +47,8 @@ def _options(
     elif context.invoked_subcommand is None:
         context.fail("Missing command.")
 
+
+app.add_typer(data, name="data")
 
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, the name of one that ships, or a run folder.")]
 Overrides = Annotated[
@@ -88,42 +91,6 @@ def export(folder: RunArgument, plain: Plain = False) -> None:
 def check(folder: RunArgument, overrides: Overrides = None, plain: Plain = False) -> None:
     """Measure a run again: checks, gates, report. Overrides change them: checks.text_match.limit=500"""
     _run(str(_run_folder(folder)), overrides, folder, "report", plain)
-
-
-@app.command()
-def data(
-    step: Annotated[str, typer.Argument(help="A step: clean, deduplicate, ...; luthier list steps shows all.")],
-    rows: Annotated[str, typer.Argument(help="A file, a folder, embedded:NAME or a hub id.")],
-    parameters: Annotated[
-        list[str] | None,
-        typer.Argument(help="The step's parameters: key=value, for example threshold=0.9", show_default=False),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Where the rows go, .jsonl or .parquet; default: FILE.STEP.jsonl.", show_default=False
-        ),
-    ] = None,
-    format_: Annotated[
-        str | None, typer.Option("--format", help="The rows' format; default: detected.", show_default=False)
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option("--column", help="key=COLUMN, where the file's columns have other names.", show_default=False),
-    ] = None,
-    seed: int = 1,
-) -> None:
-    """Put a file of rows through one step; what it drops and changes stands in a ledger beside the result."""
-    from ..core.recipe_file import apply_overrides
-    from ..pipeline.data import ledger_file, prepare
-    from .tables import show_prepared
-
-    named = [f"data.{step}.{parameter}" for parameter in parameters or ()]
-    columns = dict(pair.partition("=")[::2] for pair in column or ())
-    given = apply_overrides({"data": {step: {}}}, named)["data"]
-    target = out or Path(f"{Path(rows.removeprefix('embedded:')).name.partition('.')[0]}.{step}.jsonl")
-    found = prepare(rows, [given], seed=seed, out=target, format=format_, columns=columns)
-    show_prepared(found, target, ledger_file(target))
 
 
 @app.command()

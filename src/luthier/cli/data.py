@@ -1,0 +1,142 @@
+"""`luthier data`: any step on a file of rows, and people's decisions about rows."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ..core.errors import LuthierError
+
+if TYPE_CHECKING:
+    from ..core.example import Example
+
+__all__ = ["data"]
+
+
+class _Steps(TyperGroup):
+    """Takes the name of a step for a command: `data clean FILE` is `data step clean FILE`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["step", *args]
+        return super().resolve_command(ctx, args)
+
+
+data = typer.Typer(
+    cls=_Steps,
+    help="Prepare rows: luthier data STEP FILE key=value puts them through a step (luthier list steps shows all).",
+    no_args_is_help=True,
+    epilog="luthier data deduplicate rows.jsonl threshold=0.9",
+)
+
+Rows = Annotated[str, typer.Argument(help="A file, a folder, embedded:NAME or a hub id.")]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", help="The rows' format; default: detected.", show_default=False)
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="key=COLUMN, where the file's columns have other names.", show_default=False),
+]
+Decisions = Annotated[Path, typer.Option("--decisions", help="The file of decisions.")]
+
+
+@data.command()
+def step(
+    step: Annotated[str, typer.Argument(help="A step: clean, deduplicate, ...; luthier list steps shows all.")],
+    rows: Rows,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Argument(help="The step's parameters: key=value, for example threshold=0.9", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where rows go, .jsonl or .parquet; default: FILE.STEP.jsonl.", show_default=False),
+    ] = None,
+    format_: FormatOption = None,
+    column: Columns = None,
+    seed: int = 1,
+) -> None:
+    """Put a file of rows through one step; what it drops and changes stands in a ledger beside the result."""
+    from ..core.recipe_file import apply_overrides
+    from ..pipeline.data import ledger_file, prepare
+    from .tables import show_prepared
+
+    named = [f"data.{step}.{parameter}" for parameter in parameters or ()]
+    given = apply_overrides({"data": {step: {}}}, named)["data"]
+    target = out or Path(f"{Path(rows.removeprefix('embedded:')).name.partition('.')[0]}.{step}.jsonl")
+    found = prepare(rows, [given], seed=seed, out=target, format=format_, columns=_pairs(column))
+    show_prepared(found, target, ledger_file(target))
+
+
+@data.command()
+def review(
+    rows: Rows,
+    decisions: Decisions = Path("decisions.jsonl"),
+    reviewer: Annotated[
+        str | None, typer.Option(help="Whose decisions these are; default: your name here.", show_default=False)
+    ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(help="A ledger whose notes say which rows to look at first.", show_default=False),
+    ] = None,
+    adjudicate: Annotated[bool, typer.Option(help="Only rows on which reviewers disagree; your word settles.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many rows at most.", show_default=False)] = None,
+    format_: FormatOption = None,
+    column: Columns = None,
+    seed: int = 1,
+) -> None:
+    """Look at rows one by one and keep, drop, relabel or edit them; what is most worth a look comes first."""
+    from ..data.review import queue, read_decisions
+    from .review import ask
+
+    examples = _read(rows, format_, column)
+    earlier = read_decisions(decisions) if decisions.is_file() else []
+    name = reviewer or getpass.getuser()
+    notes = _notes(ledger)
+    left = queue(examples, earlier, name, notes=notes, adjudicate=adjudicate, seed=seed)[:limit]
+    ask(left, examples, decisions, name, notes, final=adjudicate)
+
+
+@data.command()
+def agreement(decisions: Annotated[Path, typer.Argument(help="The file of decisions.")]) -> None:
+    """How far reviewers agree: Krippendorff's alpha, Fleiss' and Cohen's kappa, and the rows they disagree about."""
+    from ..data.review import read_decisions
+    from .review import show_agreement
+
+    show_agreement(read_decisions(decisions))
+
+
+def _pairs(column: Sequence[str] | None) -> dict[str, str]:
+    return {key: name for key, _, name in (pair.partition("=") for pair in column or ())}
+
+
+def _read(rows: str, format_: str | None, column: Sequence[str] | None) -> Sequence[Example]:
+    from ..pipeline.data import prepare
+
+    return prepare(rows, format=format_, columns=_pairs(column)).splits["train"]
+
+
+def _notes(ledger: Path | None) -> dict[str, list[str]]:
+    """What steps noted, by row."""
+    found: dict[str, list[str]] = {}
+    if ledger is None:
+        return found
+    try:
+        lines = ledger.read_text(encoding="utf-8").splitlines()
+        entries: list[dict[str, Any]] = [json.loads(line) for line in lines if line.strip()]
+        for entry in entries:
+            if entry["action"] == "noted":
+                found.setdefault(entry["id"], []).append(entry["reason"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LuthierError(
+            f"the ledger cannot be read: {error}",
+            where=str(ledger),
+            expected="a ledger that `luthier data STEP` wrote (.ledger.jsonl)",
+        ) from error
+    return found
