@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from .component import Component, Slot
+from .database import query_problems
 from .errors import Problem, RecipeError
 from .problems import problems_of, refused
 from .rules import recipe_problems
@@ -72,9 +73,14 @@ class Part(Strict):
 
 
 class Source(Part):
-    """Where rows come from: a file, a folder of files, or several of them with weights."""
+    """Where rows come from: a file, a folder of files, a query to a database, or several of them with weights."""
 
     path: str
+    query: str | None = Field(
+        None,
+        description="one SELECT with ORDER BY; path is then a database's address, such as sqlite:///shop.db, "
+        "or env:NAME of the environment variable that holds it",
+    )
     format: FormatSlot | None = Field(None, description="named, or detected from the first records")
     columns: dict[str, str] = Field(default_factory=dict, description="this format's key: the file's own column")
     weight: float = Field(1.0, gt=0, description="what each of its rows counts in the loss, beside others of 1")
@@ -82,6 +88,12 @@ class Source(Part):
         1.0, gt=0, description="how often each of its rows comes in an epoch; 0.5: every second, others each time"
     )
     limit: int | None = Field(None, gt=0, description="only the first rows, for a quick look")
+
+    @model_validator(mode="after")
+    def _database(self) -> Source:
+        for problem in query_problems(self.path, self.query):
+            raise refused(problem)
+        return self
 
 
 class Data(Part):

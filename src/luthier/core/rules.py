@@ -51,7 +51,8 @@ def _secrets(value: Any, place: str) -> Iterator[Problem]:
             place,
             "a path, a hub id, or other text without a token or password",
             "take it out, and make it invalid if it was shared; for the hub run `hf auth login` or set HF_TOKEN; "
-            "what lies behind another login is fetched first and given as a file",
+            "a database's address goes into an environment variable, path: env:NAME; what lies behind another login is "
+            "fetched first and given as a file",
         )
 
 
@@ -205,7 +206,12 @@ def _decoding(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _kinds(tasks: Collection[str]) -> str:
-    words = {"causal_lm": "language models", "sequence_classification": "classifiers"}
+    words = {
+        "causal_lm": "language models",
+        "masked_lm": "masked language models",
+        "sequence_classification": "classifiers",
+        "token_classification": "taggers",
+    }
     return " and ".join(words[task] for task in sorted(tasks))
 
 

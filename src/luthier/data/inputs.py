@@ -9,6 +9,7 @@ from pathlib import Path
 from ..core.embedded import PREFIX, embedded_data
 from ..core.files import sha256_of
 from ..core.recipe import Data
+from .sql import database_file
 
 __all__ = ["Inputs", "recorded_under"]
 
@@ -25,8 +26,8 @@ class Inputs:
     gone: list[str] = field(default_factory=list)
 
     def of(self, path: str) -> dict[str, str]:
-        """SHA-256 of a file, of each file in a folder, or of embedded data; empty for what is none of these."""
-        place = Path(path)
+        """SHA-256 of a file (SQLite's too), of each in a folder, or of embedded data; empty for what is none of these."""
+        place = database_file(path) or Path(path)
         if path.startswith(PREFIX):
             found = {path: sha256_of(embedded_data(path))}
         elif place.is_dir():

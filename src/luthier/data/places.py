@@ -7,10 +7,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.database import is_address
 from ..core.embedded import PREFIX, embedded_data
 from ..core.errors import LuthierError, MissingExtra, Problem, nearest
 from .hub import looks_like_hub
 from .records import data_suffix
+from .sql import address_problems
 
 __all__ = ["absent", "closed", "data_files", "folder_problems", "no_file", "path_problems"]
 
@@ -22,6 +24,8 @@ def path_problems(path: str) -> Sequence[Problem]:
     try:
         if path.startswith(PREFIX):
             embedded_data(path)
+        elif is_address(path):
+            return address_problems(path)
         elif Path(path).is_dir():
             return folder_problems(Path(path), path)
         elif Path(path).is_file():

@@ -1,4 +1,4 @@
-"""From sources to examples: files, folders, embedded data and hub data sets, by content and name.
+"""From sources to examples: files, folders, embedded data, hub data sets and databases, by content and name.
 
 A path in messages, ids and origins is the one that the recipe gave. An example's id is the record's own "id" where it
 has one (text or a whole number), else the file's name (its path, where an earlier file has that name) and the row,
@@ -20,11 +20,13 @@ from ..core.embedded import PREFIX, embedded_data
 from ..core.errors import DataError, Problem, nearest
 from ..core.example import Example, Origin
 from ..core.recipe import Source
+from ..core.redact import redact
 from .detect import FormatFact, detect, few, unfolded
 from .hub import hub_records, looks_like_hub
 from .places import absent, closed, data_files, folder_problems, no_file
 from .records import data_suffix, records
 from .row import BadRow, Record
+from .sql import sql_rows
 from .unpack import refuse_beyond_memory
 
 __all__ = ["BadRow", "FileFact", "FormatFact", "Read", "read", "refuse"]
@@ -174,7 +176,10 @@ def _sort(result: Read) -> None:
 
 def _files(source: Source) -> Iterator[_File]:
     path = Path(source.path)
-    if source.path.startswith(PREFIX):
+    if source.query is not None:
+        stem, found = sql_rows(source.path, source.query, source.limit)
+        yield _of_values(redact(source.path), stem, found)
+    elif source.path.startswith(PREFIX):
         yield _load(embedded_data(source.path), source.path, source.path.removeprefix(PREFIX), source.format)
     elif path.is_dir():
         yield from _folder(path, source.path, source.format)
@@ -183,13 +188,17 @@ def _files(source: Source) -> Iterator[_File]:
     elif path.exists() or path.is_symlink():
         raise DataError(no_file(source.path))
     elif looks_like_hub(source.path):
-        rows = hub_records(source.path)
-        text = "\n".join(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str) for row in rows).encode()
-        digest = hashlib.sha256(text).hexdigest()
-        numbered: list[Record | BadRow] = [Record(number, row) for number, row in enumerate(rows, 1)]
-        yield _File(source.path, source.path, numbered, digest, len(text))
+        rows = [Record(number, row) for number, row in enumerate(hub_records(source.path), 1)]
+        yield _of_values(source.path, source.path, rows)
     else:
         raise DataError(absent(source.path))
+
+
+def _of_values(shown: str, stem: str, rows: Sequence[Record | BadRow]) -> _File:
+    """Rows that came as values and not as a file's bytes."""
+    values = [row.value if isinstance(row, Record) else row.reason for row in rows]
+    text = "\n".join(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str) for value in values).encode()
+    return _File(shown, stem, list(rows), hashlib.sha256(text).hexdigest(), len(text))
 
 
 def _folder(folder: Path, shown: str, chosen: Component | None) -> Iterator[_File]:
