@@ -112,6 +112,50 @@ def agreement(decisions: Annotated[Path, typer.Argument(help="The file of decisi
     show_agreement(read_decisions(decisions))
 
 
+@data.command()
+def export(
+    rows: Rows,
+    to: Annotated[str, typer.Option("--to", help="argilla or label-studio")],
+    out: Annotated[Path, typer.Option("--out", help="The JSON file to write.")],
+    format_: FormatOption = None,
+    column: Columns = None,
+) -> None:
+    """Write rows for review in Argilla or Label Studio (with its labeling configuration beside the file)."""
+    from ..core.files import write_atomic
+    from ..data import annotation
+
+    if to not in ("argilla", "label-studio"):
+        raise LuthierError(f"there is no export to '{to}'", expected="--to argilla or --to label-studio")
+    examples = _read(rows, format_, column)
+    tool: annotation.Tool = "argilla" if to == "argilla" else "label-studio"
+    write_atomic(out, json.dumps(annotation.export(examples, tool), indent=1, ensure_ascii=False) + "\n")
+    typer.echo(f"{len(examples)} rows in {out}")
+    if tool == "label-studio":
+        config = out.with_suffix(".xml")
+        write_atomic(config, annotation.labeling_config(examples))
+        typer.echo(f"labeling configuration in {config}")
+
+
+@data.command("import")
+def import_(
+    answers: Annotated[Path, typer.Argument(help="What Argilla or Label Studio exported, as JSON.")],
+    decisions: Decisions = Path("decisions.jsonl"),
+) -> None:
+    """Read what reviewers answered in Argilla or Label Studio into the file of decisions."""
+    from ..data.annotation import decisions_of
+    from ..data.review import add_decision, read_decisions
+
+    try:
+        content = answers.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LuthierError(f"the file cannot be read: {error}", where=str(answers)) from error
+    known = set(map(repr, read_decisions(decisions))) if decisions.is_file() else set()
+    found = [decision for decision in decisions_of(content, str(answers)) if repr(decision) not in known]
+    for decision in found:
+        add_decision(decisions, decision)
+    typer.echo(f"{len(found)} new decisions in {decisions}")
+
+
 def _pairs(column: Sequence[str] | None) -> dict[str, str]:
     return {key: name for key, _, name in (pair.partition("=") for pair in column or ())}
 
