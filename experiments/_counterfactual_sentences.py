@@ -81,7 +81,7 @@ def draw(data: Path) -> list[Sentence]:
 
 @cache
 def judged(data: Path) -> tuple[Judged, ...]:
-    """The sentences with their right edits, looked up by row. Errors: ValueError where the data is not what was judged."""
+    """The sentences with their right edits, looked up by row. Errors: ValueError where the data is another."""
     lines = [json.loads(line) for line in EDITS.read_text(encoding="utf-8").splitlines()]
     sentences = _looked_up(data, [(line["source"], line["row"]) for line in lines])
     found = []
