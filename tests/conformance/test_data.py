@@ -83,7 +83,7 @@ def corpus(kind: str, count: int = 60) -> list[Example]:
         )
         answer = draw.choice(["yes", "no", "", "a long answer in words"])
         parts = {"text": text} if kind == "text" else {"messages": (Turn("user", text), Turn("assistant", answer))}
-        target = draw.choice(["a", "b"]) if kind == "text" else None
+        target = draw.choice(["a", "b"])  # some steps go by classes, and refuse rows that have none
         rows.append(Example(f"r:{number}", parts, Origin("r.jsonl", number + 1), target, {"source": "made"}))
     return rows
 

@@ -1,0 +1,55 @@
+"""Softmax regression by stochastic gradient descent, stopped early, and the errors of its predictions (EL2N).
+
+Paul, Ganguli and Dziugaite 2021, Deep Learning on a Data Diet (arXiv:2107.07075), section 2: the score of a row is the
+expected L2 norm of softmax(logits) - one-hot label early in training, over several initializations.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["error_norms", "fitted", "probabilities"]
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+_RATE, _BATCH = 4.0, 64
+"""For vectors of unit length, whose logistic loss has a curvature of at most 1/2."""
+
+
+def fitted(vectors: Floats, classes: Ints, count: int, epochs: int, seed: int) -> tuple[Floats, Floats]:
+    """Weights [count, width] and biases [count] after so many epochs over unit vectors [n, width], classes [n]."""
+    draw = np.random.default_rng([seed, 19])
+    weights = draw.normal(0, 0.01, (count, vectors.shape[1])).astype(np.float32)
+    biases = np.zeros(count, np.float32)
+    for _ in range(epochs):
+        order = draw.permutation(len(vectors))
+        for low in range(0, len(order), _BATCH):
+            chosen = order[low : low + _BATCH]
+            wrong = probabilities(vectors[chosen], weights, biases)
+            wrong[np.arange(len(chosen)), classes[chosen]] -= 1
+            wrong *= _RATE / len(chosen)
+            weights -= wrong.T @ vectors[chosen]
+            biases -= wrong.sum(axis=0)
+    return weights, biases
+
+
+def probabilities(vectors: Floats, weights: Floats, biases: Floats) -> Floats:
+    """[n, count] softmax of the logits."""
+    logits = vectors @ weights.T + biases
+    logits -= logits.max(axis=1, keepdims=True)
+    np.exp(logits, out=logits)
+    result: Floats = logits / logits.sum(axis=1, keepdims=True)
+    return result
+
+
+def error_norms(vectors: Floats, classes: Ints, *, epochs: int, fits: int, seed: int) -> NDArray[np.float64]:
+    """[n] EL2N scores, 0 to sqrt(2): the mean over `fits` short trainings of the norm of each row's error."""
+    count = int(classes.max()) + 1
+    total = np.zeros(len(vectors))
+    for number in range(fits):
+        wrong = probabilities(vectors, *fitted(vectors, classes, count, epochs, seed + number))
+        wrong[np.arange(len(classes)), classes] -= 1
+        total += np.linalg.norm(wrong, axis=1)
+    return total / fits
