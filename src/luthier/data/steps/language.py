@@ -3,7 +3,7 @@
 Judged are the words of the whole row, without code, JSON, addresses and numbers. A row leaves where its most likely
 language is not wanted and the probabilities of all unwanted languages add up to `confidence`. Units: `shortest` counts
 letters, those of Chinese, Japanese and Korean as three. Facts: how many rows are in which language. Errors: DataError
-for a code that is no known language. Source: py3langid (Lui and Baldwin 2012); the defaults from `experiments.language`.
+for a code that is no known language. Source: py3langid (Lui and Baldwin 2012), chosen by `experiments.language`.
 """
 
 from __future__ import annotations
