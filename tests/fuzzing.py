@@ -15,6 +15,9 @@ KEYS = st.sampled_from(
     [
         *("text", "label", "labels", "messages", "role", "content", "conversations", "from", "value", "instruction"),
         *("input", "output", "history", "system", "tools", "tool_calls", "train", "weight", "id", "name", "type"),
+        *("prompt", "chosen", "rejected", "completion", "margin", "a", "b", "negative", "score", "tokens", "tags"),
+        *("question", "context", "answers", "answer_start", "data", "paragraphs", "qas", "Definition", "Instances"),
+        *("Positive Examples", "output_1", "output_2", "kto_tag"),
     ]
 )
 ROLES = st.sampled_from(["user", "assistant", "system", "tool", "human", "gpt", "function_call"])

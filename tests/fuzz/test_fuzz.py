@@ -21,7 +21,7 @@ from fuzzing import EDITS, JSON, KEYS, PLAIN, ROLES, TEXT, Edits, Property, edit
 from hypothesis import strategies as st
 from tiny import CHATML_MARKED, CHATML_PLAIN, make_tokenizer
 
-from luthier.core.component import build, names
+from luthier.core.component import build, find, names
 from luthier.core.contracts import Format, Step, StepContext
 from luthier.core.errors import DataError, LuthierError
 from luthier.core.example import Example, Origin, Turn
@@ -40,6 +40,32 @@ CHAT = [
 ]
 
 
+SQUAD = {
+    "version": "1.1",
+    "data": [
+        {
+            "title": "t",
+            "paragraphs": [
+                {
+                    "context": f"größer {number} als",
+                    "qas": [
+                        {"id": f"{number}{q}", "question": "wer?", "answers": [{"text": "als", "answer_start": 9}]}
+                    ],
+                }
+                for q in "ab"
+            ],
+        }
+        for number in range(3)
+    ],
+}
+TASK = {
+    "Definition": ["Sag das Gegenteil."],
+    "Positive Examples": [{"input": "groß", "output": "klein", "explanation": ""}],
+    "Instances": [{"id": f"task1-{number}", "input": f"{number}", "output": ["ja", "doch"]} for number in range(5)],
+}
+CONLL = "-DOCSTART-\tO\n\n" + "Zoë\tB-PER\nging\tO\n\n# id\n#\tO\n" * 4
+
+
 def packed() -> dict[str, bytes]:
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
     chat = "".join(json.dumps(row) + "\n" for row in CHAT).encode()
@@ -54,6 +80,9 @@ def packed() -> dict[str, bytes]:
         "table.csv": table.encode(),
         "table.tsv": table.replace(",", "\t").encode(),
         "text.txt": lines,
+        "squad.json": json.dumps(SQUAD).encode(),
+        "task.json": json.dumps(TASK, indent=1).encode(),
+        "sentences.conll": CONLL.encode(),
         "unnamed": chat,
         "chat.parquet": sink.getvalue().to_pybytes(),
         "lines.jsonl.gz": gzip.compress(lines, mtime=0),
@@ -106,6 +135,10 @@ def any_records(records: list[dict[str, Any]]) -> None:
             chosen.recognizes(record)
             with contextlib.suppress(ValueError):
                 assert chosen.contents(record)["parts"]
+            for row in chosen.rows(record) or ():
+                chosen.recognizes(row)
+                with contextlib.suppress(ValueError):
+                    assert chosen.contents(row)["parts"]
     with contextlib.suppress(DataError):
         detect(records, "a.jsonl")
 
@@ -115,6 +148,11 @@ GOOD = st.one_of(
     st.fixed_dictionaries({"text": TEXT}, optional={"id": IDS, "label": PLAIN}),
     st.fixed_dictionaries({"messages": st.lists(st.fixed_dictionaries({"role": ROLES, "content": TEXT}), max_size=4)}),
     st.fixed_dictionaries({"instruction": TEXT, "output": st.one_of(TEXT, st.lists(TEXT, max_size=2))}),
+    st.sampled_from([find("formats", name).sample for name in names("formats")]).flatmap(
+        lambda sample: st.dictionaries(st.sampled_from(list(sample)), JSON, max_size=2).map(
+            lambda more: {**sample, **more}
+        )
+    ),
 )
 
 

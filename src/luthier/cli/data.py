@@ -58,6 +58,10 @@ def step(
         Path | None,
         typer.Option("--out", help="Where rows go, .jsonl or .parquet; default: FILE.STEP.jsonl.", show_default=False),
     ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(help="Of a database, whose address ROWS then is: SELECT ... ORDER BY ...", show_default=False),
+    ] = None,
     format_: FormatOption = None,
     column: Columns = None,
     seed: int = 1,
@@ -69,8 +73,10 @@ def step(
 
     named = [f"data.{step}.{parameter}" for parameter in parameters or ()]
     given = apply_overrides({"data": {step: {}}}, named)["data"]
-    target = out or Path(f"{Path(rows.removeprefix('embedded:')).name.partition('.')[0]}.{step}.jsonl")
-    found = prepare(rows, [given], seed=seed, out=target, format=format_, columns=_pairs(column))
+    name = Path(rows.removeprefix("embedded:").removeprefix("env:")).name.partition(".")[0]
+    target = out or Path(f"{name}.{step}.jsonl")
+    source = rows if query is None else {"path": rows, "query": query}
+    found = prepare(source, [given], seed=seed, out=target, format=format_, columns=_pairs(column))
     show_prepared(found, target, ledger_file(target))
 
 

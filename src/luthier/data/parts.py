@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..core.component import find, names
+from ..core.contracts import Objective
 from ..core.errors import DataError
 from ..core.example import Example, Turn
 
-__all__ = ["text_of", "tokens_of", "tools_of", "turns_of", "wanted_of"]
+__all__ = ["refuse_unfit", "text_of", "tokens_of", "tools_of", "turns_of", "wanted_of"]
+
+
+def refuse_unfit(examples: Sequence[Example], objective: Objective) -> None:
+    """Errors: DataError where rows have none of the parts that the objective learns from: the first, and how many."""
+    unfit = [example for example in examples if objective.needs.isdisjoint(example.parts)]
+    if not unfit:
+        return
+    first, more = unfit[0], len(unfit) - 1
+    kinds = {name: find("objectives", name) for name in names("objectives")}
+    able = [
+        name for name, kind in kinds.items() if issubclass(kind, Objective) and not kind.needs.isdisjoint(first.parts)
+    ]
+    raise DataError(
+        f"the objective {objective.component_name()} cannot learn from row '{first.id}': it has the parts "
+        + (", ".join(first.parts) or "(none)")
+        + (f", and {more} more of {len(examples)} rows have none that it knows" if more else ""),
+        where=str(first.origin),
+        expected=f"rows with the part {' or '.join(sorted(objective.needs))}",
+        remedy="name the format and the columns that make such rows of these, data.format and data.columns"
+        + (f", or take an objective that learns from these: {', '.join(able)}" if able else ""),
+    )
 
 
 def turns_of(example: Example) -> tuple[Turn, ...]:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from luthier import prepare
+from luthier.cli.main import main
 from luthier.core.database import is_address
 from luthier.core.errors import DataError, LuthierError
 from luthier.core.recipe import Data, Recipe, Source
@@ -168,3 +169,13 @@ def test_from_python_rows_go_through_steps(shop: Path) -> None:
     found = prepare({"path": "sqlite:///shop.db", "query": QUERY}, ["clean"], bad_rows="quarantine", out="notes.jsonl")
     assert len(found.splits["train"]) == 2
     assert [example.id for example in read([Source(path="notes.jsonl")]).examples] == ["1", "3"]
+
+
+def test_from_the_command_line_rows_go_through_a_step(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    query = "SELECT id, text, label FROM notes WHERE text > '' ORDER BY id"
+    main(["data", "clean", "sqlite:///shop.db", "--query", query])
+    assert [example.id for example in read([Source(path="shop.clean.jsonl")]).examples] == ["1", "3"]
+    with pytest.raises(SystemExit) as end:
+        main(["data", "clean", "sqlite:///shop.db"])
+    assert end.value.code == 2
+    assert "there is no query" in capsys.readouterr().err
