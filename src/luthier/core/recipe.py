@@ -247,6 +247,9 @@ class Export(Part):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
 
+DatasheetSection = Literal["motivation", "composition", "collection", "uses", "distribution", "maintenance"]
+
+
 class Recipe(Part):
     """One run from raw data to evidence."""
 
@@ -265,6 +268,9 @@ class Recipe(Part):
         (), description="texts that get a token of their own; their rows start at the mean of their pieces' and train"
     )
     license: str | None = Field(None, description="of the result, for the model card")
+    datasheet: dict[DatasheetSection, str] = Field(
+        default_factory=dict, description="what only people can tell about the data, for its datasheet"
+    )
     data: Data = Field(description="what is trained and measured on", examples=[{"train": "rows.jsonl"}])
     phases: tuple[Phase, ...] = Field((Phase(),), min_length=1)
     checks: tuple[CheckSlot, ...] = ()

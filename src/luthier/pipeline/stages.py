@@ -330,11 +330,13 @@ def report(setting: Setting) -> None:
 
 
 def finish(folder: RunFolder) -> None:
-    """Writes report.html and README.md (copied into model/), then the digests of all outputs."""
+    """Writes report.html, README.md (copied into model/) and the data's datasheet, then the digests of all outputs."""
     from ..report.cards import write_card
+    from ..report.datasheet import write_datasheet
     from ..report.page import write_report
 
     write_card(folder.path)
+    write_datasheet(folder.path)
     write_report(folder.path)
     if folder.model.exists():
         write_atomic(folder.model / "README.md", folder.card.read_text(encoding="utf-8"))

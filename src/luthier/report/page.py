@@ -201,7 +201,16 @@ def _preparation(record: Record) -> dict[str, Any]:
         "summary": record.summary,
         "flow": [{"step": step, "bar": bar(step.after, step.dropped, most)} for step in steps],
         "ledger": by_step,
+        "measured": _measured(record),
     }
+
+
+def _measured(record: Record) -> dict[str, list[Any]]:
+    """What steps measured, by step, split after split; one that dropped and changed nothing has no flow."""
+    found: dict[str, list[Any]] = {}
+    for each in record.summary.get("facts", ()):
+        found.setdefault(str(each["step"]), []).append({"split": each["split"], "facts": each["facts"]})
+    return found
 
 
 def _sample(item: Mapping[str, Any]) -> dict[str, Any]:

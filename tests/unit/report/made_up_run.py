@@ -121,6 +121,7 @@ SUMMARY = {
         {"split": "test", "step": "deduplicate", "reason": "near copy", "action": "dropped", "count": 28},
         {"split": "test", "step": "deduplicate", "reason": "near copy in train", "action": "noted", "count": 2},
     ],
+    "facts": [{"step": "sources", "split": "train", "facts": {"rows": 1990, "by_source": {"web": 0.25}}}],
 }
 
 CELLO = "user: My cello buzzes\nassistant: Bring it in."

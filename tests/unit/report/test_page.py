@@ -78,6 +78,7 @@ def test_the_whole_run_is_told(run_folder: Path):
     assert "2 warnings" in text
     assert "the disk is nearly full (2 times)" in text
     assert "deduplicate 2,088 98 0 0 2 1,990" in text
+    assert "sources: what it measured train rows 1990 by source web 0.25" in text
     assert "card lost card stolen 3 12 7.5 %" in text
     assert "2 min 21 s" in text
     assert "2.100 Wh" in text
@@ -115,7 +116,16 @@ def test_hostile_names_and_steps(run_folder: Path):
     manifest["machine"] = {HOSTILE: HOSTILE}
     (run_folder / "manifest.json").write_text(json.dumps(manifest))
     step = {"split": HOSTILE, "step": HOSTILE, "reason": HOSTILE, "action": "dropped", "count": 1}
-    (run_folder / "data" / "summary.json").write_text(json.dumps({"splits": {HOSTILE: 3}, "read": 4, "steps": [step]}))
+    (run_folder / "data" / "summary.json").write_text(
+        json.dumps(
+            {
+                "splits": {HOSTILE: 3},
+                "read": 4,
+                "steps": [step],
+                "facts": [{"step": HOSTILE, "split": HOSTILE, "facts": {HOSTILE: {HOSTILE: [HOSTILE], "n": 0.25}}}],
+            }
+        )
+    )
     page = read(run_folder)
     assert [tag for tag, _ in page.tags].count("script") == 1
     assert "img" not in {tag for tag, _ in page.tags}
