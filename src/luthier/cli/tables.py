@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +107,24 @@ def show_prepared(prepared: Prepared, out: Path, ledger: Path) -> None:
     table.add_row(f"{summary['splits']['train']:,}", "kept")
     table.columns[1].justify = "left"
     console.print(table)
+    for found in summary.get("facts", ()):
+        for line in _facts(found["facts"]):
+            console.print(harmless(line), soft_wrap=True)
     console.print(f"rows     {out}", soft_wrap=True)
     console.print(f"ledger   {ledger}", soft_wrap=True)
+
+
+def _facts(value: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
+    """Nested plain values, a line each."""
+    for key, item in value.items():
+        start = "  " * depth + str(key).replace("_", " ")
+        if isinstance(item, Mapping):
+            yield start
+            yield from _facts(item, depth + 1)
+        elif isinstance(item, (list, tuple)):
+            yield f"{start}: {', '.join(map(str, item[:20]))}{f' and {len(item) - 20} more' if len(item) > 20 else ''}"
+        else:
+            yield f"{start}: {f'{item:.4g}' if isinstance(item, float) else item}"
 
 
 def show_comparison(first: Path, second: Path, findings: Sequence[Finding]) -> None:

@@ -40,6 +40,13 @@ def test_a_step_from_the_command_line(rows: Path, capsys: pytest.CaptureFixture[
         assert part in told
 
 
+def test_what_a_step_measures_is_told(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["data", "lexicon", str(rows), "terms=[violin, lute]"])
+    told = capsys.readouterr().out
+    for part in ("terms that occur: 1", "absent: lute", "rows with a term: 0.6667"):
+        assert part in told
+
+
 def test_columns_of_other_names(rows: Path) -> None:
     rows.write_text(json.dumps({"message": "hello", "kind": "greeting"}) + "\n")
     given = ["--format", "labeled", "--column", "text=message", "--column", "label=kind", "--out", "done.jsonl"]
