@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from conformance.world import SENTENCES, every, settings
@@ -12,6 +14,17 @@ from luthier.core.component import find, names
 from luthier.core.contracts import Format, Step, StepContext
 from luthier.core.example import Example, Origin, Turn
 from luthier.data.ledger import Ledger
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_encoder() -> Iterator[None]:
+    """Steps that read rows with an encoder share one: loading it takes longer than all else here."""
+    from luthier.models import embed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embed, "load_embedder", cache(embed.load_embedder))
+        yield
+
 
 JUNK = [{}, {"nothing": 1}, {"a": None, "b": None}, {"id": 3}]
 

@@ -38,12 +38,23 @@ class Asked:
     pieces: tuple[Words, ...]
     passage: Words
     answers: tuple[Words, ...]
-    said: str
+    question: str
+    answer: str
+
+    @property
+    def said(self) -> str:
+        """Question and answer as one text."""
+        return f"{self.question}\n{self.answer}".strip()
 
     @property
     def whole(self) -> Words:
         """The prompt and the answer that is learned."""
         return self.prompt + (self.answers[0] if self.answers else [])
+
+    @property
+    def lead(self) -> Words:
+        """The prompt up to the question; empty where the question is all of it."""
+        return self.prompt[: len(self.prompt) - len(self.pieces[-1])] if self.answers and len(self.pieces) == 2 else []
 
     @property
     def short(self) -> Words:
@@ -57,13 +68,13 @@ def asked_of(example: Example) -> Asked:
     told = tuple(words(text) for text in answers)
     parts = [found for text in prompts if (found := words(text))]
     prompt = [word for part in parts for word in part]
-    pieces, passage, said = tuple(parts), [], "\n".join(prompts)
+    pieces, passage, question = tuple(parts), [], "\n".join(prompts)
     if told and len(prompt) >= _LONG:
-        first, last, said = _edges("\n".join(prompts))
+        first, last, question = _edges("\n".join(prompts))
         pieces, passage = (first, last), prompt[len(first) : len(prompt) - len(last)]
     elif told and prompt:
         pieces = (prompt,)
-    return Asked(prompt, pieces, passage, told, "\n".join([said, *answers[:1]]))
+    return Asked(prompt, pieces, passage, told, question, answers[0] if answers else "")
 
 
 def _sides(example: Example) -> tuple[list[str], list[str]]:

@@ -28,6 +28,7 @@ from ...core.contracts import Step, StepContext
 from ...core.errors import DataError, Problem
 from ...core.example import Example
 from ...core.recipe import Source
+from ...functional.kmeans import unit
 from ...functional.overlap import Rare, Sought, Words
 from ..asked import Asked, asked_of
 from ..read import read
@@ -68,7 +69,7 @@ class Decontaminate(Step):
         return self.against
 
     def run(self, examples: Iterable[Example], context: StepContext) -> Iterator[Example]:
-        rows = list(examples)
+        rows = examples if isinstance(examples, Sequence) else list(examples)
         sets: dict[str, Sequence[Example]] = dict(context.others)
         for path in self.against:
             sets[path] = read([Source(path=path)]).examples
@@ -88,22 +89,24 @@ class Decontaminate(Step):
     def _found(self, rows: Sequence[Example], others: Sequence[tuple[str, Example]]) -> dict[int, _Found]:
         """What each row that shares something shares, by its number; in order."""
         held_out = _Evaluation([asked_of(example) for _, example in others], self.overlap)
-        own = [asked_of(example) for example in rows]
-        nearest = {number: held_out.nearest(row) for number, row in enumerate(own)}
+        nearest: dict[int, _Nearest] = {}
+        for number, example in enumerate(rows):
+            if (one := held_out.nearest(asked_of(example))) is not None:
+                nearest[number] = one
         if self.encoder is not None:
-            rest = [number for number, one in nearest.items() if one is None or one[0] != _COPY]
-            nearest |= self._alike(rest, own, held_out.rows)
-        return {number: _Found(one[0], one[1], others[one[2]]) for number, one in nearest.items() if one is not None}
+            rest = [number for number in range(len(rows)) if number not in nearest or nearest[number][0] != _COPY]
+            nearest |= self._alike(rest, rows, held_out.rows)
+        return {number: _Found(one[0], one[1], others[one[2]]) for number, one in sorted(nearest.items())}
 
-    def _alike(self, rest: Sequence[int], own: Sequence[Asked], others: Sequence[Asked]) -> dict[int, _Nearest]:
+    def _alike(self, rest: Sequence[int], rows: Sequence[Example], others: Sequence[Asked]) -> dict[int, _Nearest]:
         """Of these rows those whose question and answer lie near those of an evaluation row."""
         from ...models.embed import load_embedder
 
         if not rest or not others or self.encoder is None:
             return {}
         embedder = load_embedder(self.encoder)
-        theirs = _unit(embedder.embed([row.said for row in others]))
-        mine = _unit(embedder.embed([own[number].said for number in rest]))
+        theirs = unit(embedder.embed([row.said for row in others]))
+        mine = unit(embedder.embed([asked_of(rows[number]).said for number in rest]))
         alike: dict[int, _Nearest] = {}
         for begin in range(0, len(rest), _TOGETHER):
             cosines = mine[begin : begin + _TOGETHER] @ theirs.T
@@ -246,10 +249,6 @@ def _around(text: Words, begin: int, length: int) -> Words:
     """Where a piece of `length` words that begins at `begin` lies in a text, with room for what was put in."""
     room = length // 4 + 4
     return text[max(begin - room, 0) : max(begin + length + room, 0)]
-
-
-def _unit(vectors: Any) -> Any:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _facts(
