@@ -88,11 +88,13 @@ class Lexicon(Step):
 
     def _cost(self, terms: list[str], seen: Mapping[str, int]) -> dict[str, Any]:
         """Tokens of the terms within text, and which of them would save most as tokens of their own."""
-        from ...models.source import resolve
+        from ...models.source import fetch, resolve
         from ...models.tokens import load_tokenizer
 
         assert self.model is not None
-        tokenizer, _ = load_tokenizer(resolve(self.model).folder)
+        folder = fetch(resolve(self.model)).folder
+        assert folder is not None
+        tokenizer, _ = load_tokenizer(folder)
         # Within a text a word follows a space, which byte-level tokenizers fold into its first piece.
         before = len(tokenizer("a", add_special_tokens=False)["input_ids"])
         pieces = {term: len(tokenizer(f"a {term}", add_special_tokens=False)["input_ids"]) - before for term in terms}
