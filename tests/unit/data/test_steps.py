@@ -255,6 +255,28 @@ def test_near_rows_that_teach_different_things_stay() -> None:
     assert len(run("deduplicate", wordings)[0]) == 1
 
 
+def test_near_rows_that_ask_or_prefer_different_things_stay() -> None:
+    passage = " ".join(f"word{number}" for number in range(200))
+
+    def asked(question: str, row: int) -> Example:
+        return Example(f"r{row}", {"question": question, "context": passage}, Origin("f", row), ("four",))
+
+    def preferred(chosen: str, rejected: str, row: int) -> Example:
+        said = {"prompt": "Which?", "chosen": chosen, "rejected": rejected}
+        turns = {name: (Turn("user" if name == "prompt" else "assistant", text),) for name, text in said.items()}
+        return Example(f"r{row}", turns, Origin("f", row))
+
+    one, two = passage, passage.replace("word", "term")
+    rows = [asked("How many came to the feast?", 1), asked("How many balls did Norman catch?", 2)]
+    rows += [preferred(one, two, 3), preferred(two, one + " too", 4)]
+    kept, entries = run({"deduplicate": {"threshold": 0.6}}, rows)
+    assert (kept, entries) == (rows, [])
+    again = asked("How many came to the feast?", 5), preferred(one + " more", two, 6)
+    kept, entries = run({"deduplicate": {"threshold": 0.6}}, [*rows, *again])
+    assert kept == rows
+    assert [(entry.id, entry.of) for entry in entries] == [("r5", "r1"), ("r6", "r3")]
+
+
 def test_calls_are_part_of_the_row() -> None:
     def row(number: int, sides: int) -> Example:
         call = {"function": {"name": "roll", "arguments": {"sides": sides}}}

@@ -1,12 +1,13 @@
 """Removes duplicates: exact ones, and near ones by MinHash whose similarity is verified; tells of copies across splits.
 
 The whole row is compared, prompt and answer. Exact: equal but for case and whitespace, with the same target. Near: the
-word shingles of the whole row and those of the answer alone are both at least `threshold` alike (Jaccard), and what a
-reader would grade is equal: the target, or the last line of an answer of several lines. So two rows on one long passage
-with different questions and answers stay, as do two tickets that differ in a number. Clusters are joined by union-find:
-a removed row is similar to some row of its cluster; the first in the file stays. Equal texts with different targets are
-noted as label conflicts, never removed. Copies in another split are noted, and taken from train where `across` says so.
-What is held of a row is its id, four digests and its signature; the rows themselves may lie on disk.
+word shingles of the whole row and those of the answer alone (of question and context, or of a pair, the shorter text)
+are both at least `threshold` alike (Jaccard), and what a reader would grade is equal: the target, or the last line of
+an answer of several lines. So two rows on one long passage with different questions stay, as do two tickets that differ
+in a number, and a preference beside its reverse. Clusters are joined by union-find: a removed row is similar to some
+row of its cluster; the first in the file stays. Equal texts with different targets are noted as label conflicts, never
+removed. Copies in another split are noted, and taken from train where `across` says so. What is held of a row is its
+id, four digests and its signature; the rows themselves may lie on disk.
 Errors: none. Source: Broder 1997; Lee et al., Deduplicating Training Data Makes Language Models Better, 2022.
 """
 
@@ -251,9 +252,13 @@ def _compared(example: Example) -> tuple[str, str, str, str]:
 
 
 def _answer(example: Example) -> str:
-    messages = example.parts.get("messages", ())
-    turns = messages if isinstance(messages, tuple) else ()
-    return next((turn.content for turn in reversed(turns) if turn.trained), "")
+    """What must be alike by itself: the answer, or of several texts the shortest, which a long one would hide."""
+    for name in ("messages", "chosen", "completion"):
+        turns = example.parts.get(name)
+        if isinstance(turns, tuple):
+            return next((turn.content for turn in reversed(turns) if turn.trained), "")
+    texts = [part for part in example.parts.values() if isinstance(part, str)]
+    return min(texts, key=len) if len(texts) > 1 else ""
 
 
 def _digest(text: str) -> int:
