@@ -78,8 +78,7 @@ def _without_tail(found: str) -> str:
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _V4 = re.compile(rf"(?<![\w.-])(?:{_OCTET}\.){{3}}{_OCTET}(?!\w|\.\d|-\d)")
 _V6 = re.compile(
-    r"(?<![\w:.])(?:[0-9a-f]{1,4}:|:(?=:[0-9a-f])){1,7}(?::?[0-9a-f]{1,4}|:)?(?:(?<=:)\d{1,3}(?:\.\d{1,3}){3})?(?![\w:.]\w|\w)",
-    re.IGNORECASE,
+    r"(?<![\w:.])[0-9a-f]{0,4}:[0-9a-f:]{0,36}(?:[0-9a-f]|::)(?:(?:\.\d{1,3}){3})?(?!\w|:\w|\.\d)", re.IGNORECASE
 )
 _MAC = re.compile(
     r"(?<![\w:-])(?:[0-9a-f]{2}([:-])(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4})(?![\w:-]|\.\w)",
@@ -88,6 +87,7 @@ _MAC = re.compile(
 _TWO_DOTS, _TWO_COLONS = re.compile(r"\.\d{1,3}\.\d"), re.compile(r":[0-9A-Fa-f]{0,4}:")
 _HEX_PAIR = re.compile(r"[:-][0-9A-Fa-f]{2}[:-]|\.[0-9A-Fa-f]{4}\.")
 """What any such address has in it; looked for first, since most text has none."""
+_MACHINE = re.compile(r"(?<!\w)(?:ip|ips|address|host|server|client|from|dns|ping)(?!\w)", re.IGNORECASE)
 _NOT_AN_ADDRESS = re.compile(r"(?:version|release|section|chapter|clause|v|§|upgraded?|firmware)\.? ?$", re.IGNORECASE)
 
 
@@ -97,8 +97,10 @@ def find_ips(text: str) -> Iterator[Span]:
         address = ipaddress.IPv4Address(match[0])
         if _nobodys(address) or match[0].startswith(("0.", "255.")):
             continue
-        doubtful = address.is_private or max(address.packed) < 32 or text.startswith("/", match.end())
-        doubtful = doubtful or bool(_NOT_AN_ADDRESS.search(text[max(0, match.start() - 12) : match.start()]))
+        before = text[max(0, match.start() - 24) : match.start()]
+        small = max(address.packed) < 32 and not _MACHINE.search(before)  # numbered like a section or a release
+        doubtful = small or address.is_private or text.startswith("/", match.end())
+        doubtful = doubtful or bool(_NOT_AN_ADDRESS.search(before))
         yield Span(match.start(), match.end(), "ip", 0.45 if doubtful else 0.8)
     for match in _V6.finditer(text) if _TWO_COLONS.search(text) else ():
         try:
@@ -139,7 +141,7 @@ _PHONE = re.compile(
 _CALL = re.compile(
     r"(?<!\w)(?:(?:tele)?phones?|tel|cell(?:phone|ular)?|mobiles?|fax|call(?:ed|ing|s)?|dial(?:ed|ing)?|text(?:ed)?|sms"
     r"|whatsapp|contact|reach|ring|rufnummer|telefon|t[ée]l[ée]fono?|handy|desk|office|hotline|landline|pager|answer(?:ing)?"
-    r"|messages? (?:on|to|at)|registered|helpline|support line)(?!\w)",
+    r"|messages? (?:on|to|at)|helpline|support line)(?!\w)",
     re.IGNORECASE,
 )
 _CALL_AFTER = re.compile(r"\W{1,3}(?:office|fax|mobile|cell|home|work|tel|phone|direct|landline)\b", re.IGNORECASE)
@@ -242,7 +244,7 @@ _BIRTH_STEMS = (
     "nee le",
     "ne le",
 )
-_BEFORE_BIRTH = re.compile(_BIRTH.pattern + r"[^\d\n]{0,40}\n?[^\d\n]{0,8}\Z", re.IGNORECASE)
+_BEFORE_BIRTH = re.compile(_BIRTH.pattern + r"[^\d\n]{0,40}\n{0,2}[^\d\n]{0,8}\Z", re.IGNORECASE)
 _AFTER_BIRTH = re.compile(r"\W{0,3}(?:is|was)\b.{0,8}birth|\W{0,2}\(?(?:dob|birth)", re.IGNORECASE)
 _DAY = re.compile(
     r"(?<![\w./-])(?:(?P<iso>(?:19|20)\d\d[-/.]\d{1,2}[-/.]\d{1,2})"

@@ -21,8 +21,8 @@ def _words(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)", re.IGNORECASE)
 
 
-def _rule(kind: str, pattern: str, check: Callable[[str, str], float], words: str) -> Rule:
-    return Rule(kind, re.compile(f"{_BEGIN}{pattern}{_END}"), check, _words(words))
+def _rule(kind: str, digits: int, pattern: str, check: Callable[[str, str], float], words: str) -> Rule:
+    return Rule(kind, digits, re.compile(f"{_BEGIN}{pattern}{_END}"), check, _words(words))
 
 
 def _sure(valid: Callable[[str], bool], certainty: float, bare: float | None = None) -> Callable[[str, str], float]:
@@ -146,66 +146,80 @@ def _date_number(number: str, written: str) -> bool:
 NUMBERS: tuple[Rule, ...] = (
     _rule(
         "credit_card",
+        12,
         r"\d(?:[ -]?\d){11,18}",
         card_certainty,
         r"(?:credit|debit|bank)?[ -]?cards?|cc|visa|mastercard|amex|maestro|kreditkarte|carte|tarjeta|carta|cvv|pan",
     ),
-    _rule("us_ssn", r"\d{3}([- .]?)\d{2}\1\d{4}", _ssn, r"ssn|ssns|ss[#n]|social(?: security)?(?: no| number)?"),
-    _rule("us_itin", r"9\d{2}([- ]?)\d{2}\1\d{4}", _itin, r"itin|taxpayer|tin"),
-    _rule("us_routing", r"\d{9}", _sure(checksums.aba, 0.1), r"routing|aba|rtn|transit"),
-    _rule("ca_sin", r"\d{3}([ -]?)\d{3}\1\d{3}", _sure(checksums.luhn, 0.2, 0.1), r"sin|social insurance|nas"),
+    _rule("us_ssn", 9, r"\d{3}([- .]?)\d{2}\1\d{4}", _ssn, r"ssn|ssns|ss[#n]|social(?: security)?(?: no| number)?"),
+    _rule("us_itin", 9, r"9\d{2}([- ]?)\d{2}\1\d{4}", _itin, r"itin|taxpayer|tin"),
+    _rule("us_routing", 9, r"\d{9}", _sure(checksums.aba, 0.1), r"routing|aba|rtn|transit"),
+    _rule("ca_sin", 9, r"\d{3}([ -]?)\d{3}\1\d{3}", _sure(checksums.luhn, 0.2, 0.1), r"sin|social insurance|nas"),
     _rule(
         "uk_nino",
+        6,
         r"[A-Za-z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-Da-d]",
         _sure(checksums.nino, 0.75),
         r"national insurance|nino|ni(?: number| no)",
     ),
-    _rule("uk_nhs", r"\d{3}([ -]?)\d{3}\1\d{4}", _sure(checksums.nhs, 0.3, 0.1), r"nhs|national health(?: service)?"),
+    _rule(
+        "uk_nhs", 10, r"\d{3}([ -]?)\d{3}\1\d{4}", _sure(checksums.nhs, 0.3, 0.1), r"nhs|national health(?: service)?"
+    ),
     _rule(
         "de_tax_id",
+        11,
         r"[1-9]\d(?:[ ]?\d{3}){3}",
         _sure(checksums.de_tax_id, 0.7, 0.3),
         r"steuer-?id(?:entifikationsnummer)?|steuerliche|idnr|identifikationsnummer|tax(?: id| number)?|tin",
     ),
     _rule(
         "fr_insee",
+        14,
         r"[1-478] ?\d{2} ?\d{2} ?(?:\d{2}|2[ABab]) ?\d{3} ?\d{3} ?\d{2}",
         _sure(checksums.insee, 0.8),
         r"nir|insee|s[ée]curit[ée] sociale|num[ée]ro de s[ée]cu",
     ),
-    _rule("es_dni", r"\d{8}[ -]?[A-Za-z]", _sure(checksums.dni, 0.7), r"dni|nif|documento(?: nacional)?"),
-    _rule("es_nie", r"[XYZxyz][ -]?\d{7}[ -]?[A-Za-z]", _sure(checksums.dni, 0.75), r"nie|extranjer[oa]s?"),
+    _rule("es_dni", 8, r"\d{8}[ -]?[A-Za-z]", _sure(checksums.dni, 0.7), r"dni|nif|documento(?: nacional)?"),
+    _rule("es_nie", 7, r"[XYZxyz][ -]?\d{7}[ -]?[A-Za-z]", _sure(checksums.dni, 0.75), r"nie|extranjer[oa]s?"),
     _rule(
         "it_codice_fiscale",
+        6,
         r"[A-Za-z]{6} ?[0-9A-Za-z]{2}[A-Za-z][0-9A-Za-z]{2} ?[A-Za-z][0-9A-Za-z]{3}[A-Za-z]",
         _sure(checksums.codice_fiscale, 0.95),
         r"codice fiscale|c\.?f",
     ),
-    _rule("nl_bsn", r"\d{9}|\d{4}[. ]\d{2}[. ]\d{3}", _sure(checksums.bsn, 0.3, 0.15), r"bsn|burgerservicenummer|sofi"),
+    _rule(
+        "nl_bsn", 9, r"\d{9}|\d{4}[. ]\d{2}[. ]\d{3}", _sure(checksums.bsn, 0.3, 0.15), r"bsn|burgerservicenummer|sofi"
+    ),
     _rule(
         "be_national_number",
+        11,
         r"\d{2}\.?\d{2}\.?\d{2}[ -]?\d{3}[. ]?\d{2}",
         _sure(checksums.be_number, 0.8, 0.2),
         r"rijksregister(?:nummer)?|registre national|national number|insz|niss",
     ),
-    _rule("ch_ahv", r"756([. ]?)\d{4}\1\d{4}\1\d{2}", _sure(checksums.ahv, 0.9, 0.7), r"ahv|avs|oasi|ahv-nummer"),
-    _rule("pl_pesel", r"\d{11}", _sure(checksums.pesel, 0.3), r"pesel"),
-    _rule("fi_hetu", r"\d{6}[-+A-FU-Ya-fu-y]\d{3}[0-9A-Ya-y]", _sure(checksums.hetu, 0.9), r"hetu|henkil[öo]tunnus"),
+    _rule("ch_ahv", 13, r"756([. ]?)\d{4}\1\d{4}\1\d{2}", _sure(checksums.ahv, 0.9, 0.7), r"ahv|avs|oasi|ahv-nummer"),
+    _rule("pl_pesel", 11, r"\d{11}", _sure(checksums.pesel, 0.3), r"pesel"),
+    _rule("fi_hetu", 9, r"\d{6}[-+A-FU-Ya-fu-y]\d{3}[0-9A-Ya-y]", _sure(checksums.hetu, 0.9), r"hetu|henkil[öo]tunnus"),
     Rule(
         "se_personnummer",
+        10,
         re.compile(rf"{_BEGIN}(?:19|20)?\d{{6}}[-+]?\d{{4}}{_END}"),
         lambda number, written: (0.3 if written.isalnum() else 0.7) if _date_number(number, written) else 0.0,
         _words(r"personnummer|personal identity"),
     ),
     Rule(
         "dk_cpr",
+        10,
         re.compile(rf"{_BEGIN}\d{{6}}-?\d{{4}}{_END}"),
         lambda number, written: 0.15 if checksums.day_and_month(number[:2], number[2:4]) else 0.0,
         _words(r"cpr|cpr-?nummer|cpr-?nr"),
     ),
-    _rule("br_cpf", r"\d{3}\.?\d{3}\.?\d{3}-?\d{2}", _sure(checksums.cpf, 0.9, 0.2), r"cpf"),
-    _rule("in_aadhaar", r"\d{4}([ -]?)\d{4}\1\d{4}", _sure(checksums.aadhaar, 0.6, 0.2), r"aadhaar|aadhar|uidai|uid"),
-    _rule("au_tfn", r"\d{3}([ -]?)\d{3}\1\d{3}", _sure(checksums.tfn, 0.2, 0.1), r"tfn|tax file"),
-    _rule("sg_nric", r"[STFGstfg]\d{7}[A-Za-z]", _sure(checksums.nric, 0.8), r"nric|fin"),
-    _rule("cn_resident_id", r"[1-9]\d{16}[\dXx]", _sure(checksums.resident_id, 0.9), r"身份证|resident identity"),
+    _rule("br_cpf", 11, r"\d{3}\.?\d{3}\.?\d{3}-?\d{2}", _sure(checksums.cpf, 0.9, 0.2), r"cpf"),
+    _rule(
+        "in_aadhaar", 12, r"\d{4}([ -]?)\d{4}\1\d{4}", _sure(checksums.aadhaar, 0.6, 0.2), r"aadhaar|aadhar|uidai|uid"
+    ),
+    _rule("au_tfn", 9, r"\d{3}([ -]?)\d{3}\1\d{3}", _sure(checksums.tfn, 0.2, 0.1), r"tfn|tax file"),
+    _rule("sg_nric", 7, r"[STFGstfg]\d{7}[A-Za-z]", _sure(checksums.nric, 0.8), r"nric|fin"),
+    _rule("cn_resident_id", 17, r"[1-9]\d{16}[\dXx]", _sure(checksums.resident_id, 0.9), r"身份证|resident identity"),
 )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from . import contact, numbers
+from .plain import plain_of
 from .spans import Span
 
 __all__ = ["KINDS", "Patterns"]
@@ -22,10 +23,6 @@ _NUMBER = re.compile(r"\d(?:[ .()/A-Za-z-]{0,3}\d){5,}")
 """With fewer digits than four in one place nothing is a number of these kinds; with a check none has less than six."""
 _LEFT, _RIGHT = 9, 14
 """Characters before and behind those digits that may belong to the number: letters, brackets, an extension."""
-_SPACES, _DASHES = "\u00a0\u2007\u2009\u202f\u3000", "\u2010\u2011\u2012\u2013\u2212"
-_ALIKE = {**{ord(sign): " " for sign in _SPACES}, **{ord(sign): "-" for sign in _DASHES}}
-_UNUSUAL = re.compile(f"[{_SPACES}{_DASHES}]")
-_OTHER_DIGIT = re.compile(r"(?![0-9])\d")
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Patterns:
 
     def find(self, text: str) -> list[Span]:
         """The spans of the text, also those of little certainty; they may overlap."""
-        plain = _plain(text)
+        plain = plain_of(text)
         found: list[Span] = []
         if "@" in plain:
             found += contact.find_emails(plain)
@@ -52,24 +49,14 @@ class Patterns:
         return [span for span in found if span.kind in self.kinds]
 
     def _numbers(self, plain: str) -> Iterator[Span]:
-        places = [(max(0, match.start() - _LEFT), match.end() + _RIGHT) for match in _NUMBER.finditer(plain)]
+        places = list(_NUMBER.finditer(plain))
         if places and "iban" in self.kinds:
             yield from numbers.find_ibans(plain)
-        for start, end in places:
+        for place in places:
+            start, end = max(0, place.start() - _LEFT), place.end() + _RIGHT
+            digits = sum(map(str.isdigit, place[0]))
             if "phone" in self.kinds:
                 yield from contact.find_phones(plain, self.regions, start, end)
             for rule in numbers.NUMBERS:
-                if rule.kind in self.kinds:
+                if rule.digits <= digits and rule.kind in self.kinds:
                     yield from rule.find(plain, start, end)
-
-
-def _plain(text: str) -> str:
-    """The text, character for character, with other scripts' digits, spaces and hyphens as ASCII's.
-
-    Escaped line ends (JSON inside text) are taken for what they stand for: the letter n begins no address.
-    """
-    if not text.isascii():
-        if _UNUSUAL.search(text):
-            text = text.translate(_ALIKE)
-        text = _OTHER_DIGIT.sub(lambda digit: str(int(digit[0])), text)
-    return re.sub(r"\\[nrt]", "  ", text) if "\\" in text else text

@@ -20,7 +20,8 @@ from . import checksums
 from .contact import MONTHS
 from .key import Key
 from .names import named
-from .spans import compact
+from .plain import plain_of
+from .spans import compact, is_sign
 
 __all__ = ["Draw", "Pseudonyms"]
 
@@ -56,6 +57,7 @@ class Pseudonyms:
         """The pseudonym of a value as it is written."""
         if kind == "person":
             return named(written, lambda word: self._draw("name", word.casefold(), 0))
+        written = plain_of(written)
         value = _canonical(kind, written)
         make = _MAKERS.get(kind, _any_number)
         for attempt in count():
@@ -126,7 +128,7 @@ def _mac(written: str, draw: Draw) -> str:
 def _poured(written: str, signs: str) -> str:
     """The signs in the places of the letters and digits of what was written; the marks between them stay."""
     left = iter(signs)
-    return "".join(next(left) if sign.isalnum() else sign for sign in written)
+    return "".join(next(left) if is_sign(sign) else sign for sign in written)
 
 
 def _alike(written: str, draw: Draw) -> str:
@@ -139,7 +141,7 @@ def _alike(written: str, draw: Draw) -> str:
 
 
 def _cased(made: list[str], written: str) -> str:
-    own = [sign for sign in written if sign.isalnum()]
+    own = [sign for sign in written if is_sign(sign)]
     return "".join(new.lower() if old.islower() else new for new, old in zip(made, own, strict=True))
 
 

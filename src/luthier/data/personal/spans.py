@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Finder", "Rule", "Span", "compact", "repeated", "settle"]
+__all__ = ["Finder", "Rule", "Span", "compact", "is_sign", "repeated", "settle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,13 @@ class Finder(Protocol):
 class Rule:
     """A kind of number that has a form: a pattern, a check of what it matched, and words that make it more certain.
 
+    digits: how many digits it has at least.
     check: from the match's letters and digits, capitals, to the certainty without words beside it; 0 refuses.
     words: what stands at most BEFORE characters before or AFTER behind; takes away MISSING of what lacks to 1.
     """
 
     kind: str
+    digits: int
     pattern: re.Pattern[str]
     check: Callable[[str, str], float]
     words: re.Pattern[str]
@@ -64,6 +66,11 @@ _OTHER = re.compile(r"[^0-9A-Za-z]+")
 def compact(text: str) -> str:
     """The ASCII letters and digits of a text, letters as capitals: what checks and pseudonyms go by."""
     return _OTHER.sub("", text).upper()
+
+
+def is_sign(sign: str) -> bool:
+    """Whether `compact` keeps the sign."""
+    return sign.isascii() and sign.isalnum()
 
 
 def settle(spans: Sequence[Span], least: float) -> list[Span]:

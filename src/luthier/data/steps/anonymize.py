@@ -71,27 +71,28 @@ class Anonymize(Step):
 
     def run(self, examples: Iterable[Example], context: StepContext) -> Iterator[Example]:
         counts: Counter[str] = Counter()
-        rows = 0
+        rows, pseudonyms = 0, None
         for example in examples:
             self._refuse_id(example)
             found = self._found(example)
             if not found:
                 yield example
                 continue
-            kinds = Counter(span.kind for spans in found.values() for span in spans)
+            if pseudonyms is None and self.replace == "pseudonym":
+                pseudonyms = Pseudonyms(read_key(None if self.key_file is None else Path(self.key_file)))
+                context.facts["key"] = pseudonyms.key.source
+            kinds = Counter(span.kind for text in texts_of(example) for span in found[text])
             counts += kinds
             rows += 1
             told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-            before = self._with(example, found, "mask")
-            if not (after := self._marked(self._with(example, found, self.replace))).text().strip():
+            before, after = _masked(example, found), self._marked(self._replaced(example, found, pseudonyms))
+            if not after.text().strip():
                 context.ledger.drop(before, f"nothing but personal data: {told}")
                 continue
             context.ledger.change(before, after, f"personal data: {told}")
             yield after
         if rows:
             context.facts.update(rows=rows, found=dict(sorted(counts.items())))
-            if self.replace == "pseudonym":
-                context.facts["key"] = self._pseudonyms().key.source
 
     def outside(self) -> Sequence[str]:
         return () if self.model is None else (self.model,)
@@ -124,29 +125,24 @@ class Anonymize(Step):
         values = {text[span.start : span.end]: span.kind for text, spans in found.items() for span in spans}
         return {text: settle([*spans, *repeated(text, values)], 0) for text, spans in found.items()}
 
-    def _with(self, example: Example, found: Mapping[str, list[Span]], how: str) -> Example:
-        if how == "pseudonym":
-            pseudonyms = self._pseudonyms()
+    def _replaced(self, example: Example, found: Mapping[str, list[Span]], pseudonyms: Pseudonyms | None) -> Example:
+        if pseudonyms is not None:
             return changed(example, lambda text: written_anew(text, found[text], pseudonyms.of))
-        if how == "remove" and "tokens" not in example.parts:
+        if self.replace == "remove" and "tokens" not in example.parts:
             return changed(example, lambda text: without(text, found[text]))
-        each_word = "tokens" in example.parts  # as many words as tags
-        return changed(example, lambda text: masked(text, found[text], each_word=each_word))
+        return _masked(example, found)
 
     def _marked(self, example: Example) -> Example:
         steps = (*example.origin.steps, self.component_name())
         return replace(example, origin=replace(example.origin, steps=steps))
 
-    def _pseudonyms(self) -> Pseudonyms:
-        return _pseudonyms(self.key_file)
+
+def _masked(example: Example, found: Mapping[str, list[Span]]) -> Example:
+    each_word = "tokens" in example.parts  # as many words as tags
+    return changed(example, lambda text: masked(text, found[text], each_word=each_word))
 
 
 @cache
 def _finders(engine: str, model: str | None, kinds: frozenset[str], regions: tuple[str, ...]) -> tuple[Finder, ...]:
     first: Finder = patterns.Patterns(kinds, regions) if engine == "patterns" else presidio.Presidio(kinds)
     return (first,) if model is None else (first, tagger.Tagger(Path(model), kinds))
-
-
-@cache
-def _pseudonyms(file: str | None) -> Pseudonyms:
-    return Pseudonyms(read_key(None if file is None else Path(file)))
