@@ -38,6 +38,11 @@ def test_each_format_recognizes_its_own() -> None:
         assert detect([RECORDS[name]], "a.jsonl")[0].component_name() == name
 
 
+@pytest.mark.parametrize("name", names("formats"))
+def test_a_sample_is_told_by_its_keys(name: str) -> None:
+    assert detect([find("formats", name).sample], "a.jsonl")[0].component_name() == name
+
+
 def test_chat_keeps_what_the_template_needs() -> None:
     call = {"type": "function", "function": {"name": "look", "arguments": {}}}
     parts = contents(
