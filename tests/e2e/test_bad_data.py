@@ -19,10 +19,13 @@ from bad_data import FINE, GOOD, LABELS, ROWS, WORKS, Bad, lines, talk
 import luthier
 from luthier.cli.main import main
 from luthier.core.errors import DataError, LuthierError
+from luthier.core.example import Example, Origin, turns
 from luthier.core.recipe import Data
 from luthier.data import row as limits
 from luthier.data.ledger import Ledger
+from luthier.data.parts import refuse_unfit
 from luthier.data.prepare import prepare
+from luthier.objectives.classify import Classify
 from luthier.pipeline import run
 
 
@@ -274,3 +277,30 @@ def test_classes_are_held_against_the_training_data_before_training(
     said = told_by_the_command(command(recipe, {"train": "a.jsonl", "test": "b.jsonl"}), capsys)
     assert all(words in said for words in says)
     assert list(Path("runs/small").rglob("checkpoints")) == []
+
+
+UNFIT = {
+    "preferences": {"prompt": "hi", "chosen": "hello", "rejected": "what"},
+    "feedback": {"prompt": "hi", "completion": "hello", "label": True},
+    "pairs": {"a": "x", "b": "y", "label": "same"},
+    "spans": {"question": "who?", "context": "Ann", "answers": {"text": ["Ann"], "answer_start": [0]}},
+    "tags": {"tokens": ["Ann", "sleeps"], "tags": ["B-PER", "O"]},
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_an_objective_refuses_rows_that_it_cannot_learn_from(name: str, llama_folder: Path) -> None:
+    Path("a.jsonl").write_text((json.dumps(UNFIT[name]) + "\n") * 6)
+    with pytest.raises(DataError, match="causal_lm cannot learn from row 'a:") as caught:
+        run(small_runs.lm_recipe(llama_folder, Path("a.jsonl")), until="prepare")
+    (problem,) = caught.value.problems
+    assert str(problem.where).startswith("a.jsonl:")
+    assert "messages or text" in str(problem.expected)
+    assert "data.columns" in str(problem.remedy)
+
+
+def test_an_objective_that_could_learn_from_the_rows_is_named() -> None:
+    talks = [Example(f"a:{row}", {"messages": turns(("user", "hi"))}, Origin("a", row)) for row in (1, 2)]
+    with pytest.raises(DataError, match="and 1 more of 2 rows have none") as caught:
+        refuse_unfit(talks, Classify())
+    assert "an objective that learns from these: causal_lm" in str(caught.value.problems[0].remedy)

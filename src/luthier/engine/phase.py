@@ -18,6 +18,7 @@ from ..core.files import write_atomic
 from ..core.recipe import Phase, Recipe
 from ..core.run import EventLog, RunFolder
 from ..data.encode import Encoding, encode_all
+from ..data.parts import refuse_unfit
 from ..models.export import save_model
 from ..models.load import Loaded, examine, load_model
 from ..models.recompute import recompute
@@ -173,6 +174,8 @@ def facts_of(setting: Setting, number: int) -> dict[str, Any]:
 def survey(setting: Setting, number: int, splits: Splits) -> None:
     """Surveys the training data for the phase's objective, holds the other splits against it, writes the facts down."""
     objective = setting.recipe.phases[number].objective
+    for examples in splits.values():
+        refuse_unfit(examples, objective)
     facts = objective.survey(splits["train"])
     objective.require([row for name, rows in splits.items() if name != "train" for row in rows], facts)
     write_atomic(setting.phase_folder(number) / "facts.json", json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
