@@ -82,8 +82,9 @@ def in_case_of(old: str, new: str) -> str:
 
 def starts_sentence(text: str, start: int) -> bool:
     """Whether a word there is the first of a sentence, a line or a quotation."""
-    before = text[:start].rstrip(" \t\"'“”‘’([*_")
-    return not before or before[-1] in ".!?:\n;" or (before[-1] == "," and '"' in text[len(before) : start])
+    near = text[max(0, start - 20) : start]
+    before = near.rstrip(" \t\"'“”‘’([*_")
+    return not before or before[-1] in ".!?:\n;" or (before[-1] == "," and '"' in near[len(before) :])
 
 
 def is_shielded(text: str) -> list[tuple[int, int]]:
