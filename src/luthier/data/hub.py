@@ -27,7 +27,7 @@ def looks_like_hub(path: str) -> bool:
 
 
 def hub_records(path: str) -> Sequence[Mapping[str, Any]]:
-    """The rows of a hub data set; the split is `train` unless named.
+    """The rows of a hub data set; the split is `train` unless named. Classes and tags come by their names.
 
     Errors: MissingExtra without the package; DataError where the hub does not answer or does not know the data set.
     """
@@ -41,7 +41,7 @@ def hub_records(path: str) -> Sequence[Mapping[str, Any]]:
         loaded = datasets.load_dataset(
             match["id"], match["configuration"], split=match["split"] or "train", revision=match["revision"]
         )
-        return [dict(row) for row in loaded]
+        return [_named(row, loaded.features) for row in loaded]
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
             f"there is no such file, and the hub gave no data set of that name: {first_line(error)}",
@@ -51,3 +51,20 @@ def hub_records(path: str) -> Sequence[Mapping[str, Any]]:
             f"datasets.load_dataset({match['id']!r}, split={match['split'] or 'train'!r}).to_parquet('rows.parquet'), "
             "copy the file here and give its path",
         ) from error
+
+
+def _named(row: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with names in place of the numbers of classes, alone or in lists, as the data set itself names them."""
+    named = dict(row)
+    for column, feature in features.items():
+        kind = getattr(feature, "feature", feature)  # of a list, what its items are
+        names = getattr(kind, "names", None)
+        if names is not None:
+            named[column] = _name(row[column], names)
+    return named
+
+
+def _name(value: Any, names: Sequence[str]) -> Any:
+    if isinstance(value, list):
+        return [_name(item, names) for item in value]
+    return names[value] if type(value) is int and 0 <= value < len(names) else value

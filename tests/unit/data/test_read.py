@@ -316,9 +316,9 @@ def test_hub_rows_come_through_datasets(monkeypatch: pytest.MonkeyPatch) -> None
 
     asked: list[object] = []
 
-    def load(*args: object, **named: object) -> list[dict[str, str]]:
+    def load(*args: object, **named: object) -> datasets.Dataset:
         asked.append((args, named))
-        return ROWS
+        return datasets.Dataset.from_list(ROWS)
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     result = one("owner/intents:small@v1#test")
@@ -331,6 +331,20 @@ def test_hub_rows_come_through_datasets(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(datasets, "load_dataset", offline)
     with pytest.raises(DataError, match=r"no network[\s\S]*to_parquet"):
         one("owner/intents")
+
+
+def test_hub_classes_and_tags_come_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    names = datasets.ClassLabel(names=["O", "B-PER"])
+    features = datasets.Features(
+        {"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(names), "kind": names}
+    )
+    rows = [{"tokens": ["Ann", "sleeps"], "ner_tags": [1, 0], "kind": 1}]
+    loaded = datasets.Dataset.from_list(rows, features=features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **named: loaded)
+    (example,) = read([Source(path="owner/names")], groups=["kind"]).examples
+    assert (example.target, example.groups) == (("B-PER", "O"), {"kind": "B-PER"})
 
 
 def test_hub_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+import small_runs
 from pydantic import ValidationError
 
 from luthier import prepare
@@ -17,6 +19,7 @@ from luthier.core.recipe import Data, Recipe, Source
 from luthier.data.inputs import Inputs
 from luthier.data.places import path_problems
 from luthier.data.read import Read, read
+from luthier.pipeline import run
 
 QUERY = "SELECT id, text, label FROM notes ORDER BY id"
 
@@ -179,3 +182,22 @@ def test_from_the_command_line_rows_go_through_a_step(shop: Path, capsys: pytest
         main(["data", "clean", "sqlite:///shop.db"])
     assert end.value.code == 2
     assert "there is no query" in capsys.readouterr().err
+
+
+def test_a_run_reads_a_database_and_notices_a_change(llama_folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    connection = sqlite3.connect("talks.db")
+    connection.execute("CREATE TABLE talks (id INTEGER, instruction TEXT, output TEXT)")
+    connection.executemany("INSERT INTO talks VALUES (?, ?, ?)", [(row, f"say {row}", f"{row}.") for row in range(20)])
+    connection.commit()
+    recipe = small_runs.lm_recipe(llama_folder, Path("rows.jsonl"))
+    recipe["data"]["train"] = {"path": "sqlite:///talks.db", "query": "SELECT * FROM talks ORDER BY id"}
+    counts = []
+    for _ in range(2):
+        run(recipe, until="prepare")
+        summary = json.loads(Path("runs/small/data/summary.json").read_text())
+        counts.append((summary["read"], summary["formats"]["sqlite:///talks.db"]["format"]))
+        connection.execute("DELETE FROM talks WHERE id = 3")
+        connection.commit()
+    connection.close()
+    assert counts == [(20, "alpaca"), (19, "alpaca")]
