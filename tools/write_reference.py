@@ -149,7 +149,12 @@ def _flow(value: Any, room: str) -> str:
 
 def _facts(component: type[Component]) -> Iterator[str]:
     """What the class says beside its docstring: where it applies, what it measures, its usual rate."""
-    tasks = {"causal_lm": "language models", "sequence_classification": "classification models"}
+    tasks = {
+        "causal_lm": "language models",
+        "masked_lm": "masked language models",
+        "sequence_classification": "classification models",
+        "token_classification": "token-classification models",
+    }
     if issubclass(component, Adaptation):
         yield f"- Usual learning rate with AdamW: {_value(component.usual_lr)}"
     if issubclass(component, Step):

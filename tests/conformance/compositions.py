@@ -71,12 +71,14 @@ def compositions() -> Iterator[Composition]:
 
 
 def answers(role: Role, task: Task) -> torch.Tensor:
-    """What the model says of the task's rows: log-probabilities, of tokens or of classes; in eval mode."""
+    """What the model says of the task's rows: log-probabilities, of tokens, of classes or of tags; in eval mode."""
     role.model.eval()
     with torch.no_grad():
-        if task.objective.task == "causal_lm":
-            return role.logps(task.batch())
-        return role.class_logits(task.batch()).float().log_softmax(-1)
+        if task.objective.task == "sequence_classification":
+            return role.class_logits(task.batch()).float().log_softmax(-1)
+        if task.objective.task == "token_classification":
+            return role.token_logits(task.batch()).float().log_softmax(-1)
+        return role.logps(task.batch())
 
 
 def train(model: torch.nn.Module, pad: int, adaptation: Adaptation, task: Task, steps: int = STEPS) -> list[float]:

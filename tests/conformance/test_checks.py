@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conformance.world import Task, examples, load, settings
-from tiny import make_tokenizer
+from conformance.world import Task, examples, home, load, settings, tokenizer_of
 
 from luthier.core.contracts import Objective
 from luthier.core.evidence import Check, CheckContext, Scores
@@ -31,15 +30,13 @@ each = pytest.mark.parametrize(("check", "objective", "part"), CASES)
 
 def subject(name: str, task: Task, change: float = 0.0) -> ModelSubject:
     """A tiny model of the task's kind; `change` moves its weights, so that subjects differ."""
-    kind = "llama" if task.objective.task == "causal_lm" else "bert"
+    kind = home(task.objective.task)
     loaded = load(kind, task.objective.task, task.facts)
     with torch.no_grad():
         generator = torch.Generator().manual_seed(3)
         for parameter in loaded.model.parameters():
             parameter += change * torch.randn(parameter.shape, generator=generator)
-    encoding = Encoding(loaded.tokenizer, max_length=128, facts=task.facts)
-    if kind == "llama":
-        encoding.tokenizer.chat_template = make_tokenizer().chat_template
+    encoding = Encoding(tokenizer_of(), max_length=128, facts=task.facts)
     role = role_of(loaded.model, loaded.tokenizer.pad_token_id)
     return ModelSubject(name, role, encoding, task.objective, Decoding(max_new_tokens=4), seed=1)
 

@@ -7,6 +7,7 @@ adaptation is tried by being in its room: the reference answers the verbs of a r
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,9 +78,17 @@ class PlainRole:
         for row in range(batch.size):
             low, high = batch.starts[row : row + 2].tolist()
             marks, ids = batch.supervised[low:high], batch.ids[low:high]
-            logits = self._logits(batch, row)[:-1][marks[1:]]
-            found.append(-F.cross_entropy(logits, ids[marks], reduction="none", label_smoothing=smoothing))
+            if batch.targets is None:
+                logits, targets = self._logits(batch, row)[:-1][marks[1:]], ids[marks]
+            else:
+                logits, targets = self._logits(batch, row)[marks], batch.targets[low:high][marks]
+            found.append(-F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing))
         return torch.cat(found)
+
+    def token_logits(self, batch: Batch) -> Tensor:
+        cuts = batch.starts.tolist()
+        marks = [batch.supervised[low:high] for low, high in itertools.pairwise(cuts)]
+        return torch.cat([self._logits(batch, row)[chosen] for row, chosen in enumerate(marks)])
 
     def class_logits(self, batch: Batch) -> Tensor:
         return torch.cat([self._logits(batch, row) for row in range(batch.size)])

@@ -25,6 +25,8 @@ from luthier.models.load import Loaded, load_model
 
 CLASSES = ("bridge", "strings", "varnish")
 KINDS = ("llama", "bert")
+ENCODERS = ("masked_lm", "sequence_classification", "token_classification")
+"""Tasks for which the tiny encoder is the model at home."""
 
 
 def catalog() -> list[Any]:
@@ -65,11 +67,20 @@ SENTENCES = (
 
 
 def examples(part: str, count: int = 6) -> list[Example]:
-    """Rows that carry `part` (and a class as target), of different lengths and contents."""
-    return [
-        Example(f"row:{number}", {part: _part(part, number)}, Origin("rows.jsonl", number + 1), CLASSES[number % 3])
-        for number in range(count)
-    ]
+    """Rows that carry `part` (and a class as target, or a tag for each token), of different lengths and contents."""
+    found = []
+    for number in range(count):
+        content = _part(part, number)
+        target: Any = CLASSES[number % 3]
+        if part == "tokens":
+            assert isinstance(content, str)
+            target = tuple(_tag(word) for word in content.split(" "))
+        found.append(Example(f"row:{number}", {part: content}, Origin("rows.jsonl", number + 1), target))
+    return found
+
+
+def _tag(word: str) -> str:
+    return "B-NUMBER" if word.isdigit() else "B-BEGIN" if word[0].isupper() else "O"
 
 
 def _part(part: str, number: int) -> Part:
@@ -88,6 +99,18 @@ def folder_of(kind: str) -> Path:
     model.save_pretrained(folder)
     (make_tokenizer() if template else make_tokenizer(template=None)).save_pretrained(folder)
     return folder
+
+
+def tokenizer_of() -> Any:
+    """The tiny tokenizer, with a mask token."""
+    tokenizer = make_tokenizer()
+    tokenizer.mask_token = "<|endoftext|>"
+    return tokenizer
+
+
+def home(task: Any) -> str:
+    """The kind of model that is at home in a task."""
+    return "bert" if task in ENCODERS else "llama"
 
 
 def load(kind: str, task: Any, facts: Mapping[str, Any]) -> Loaded:
@@ -112,7 +135,7 @@ class Task:
         part = part or sorted(objective.needs)[0]
         given = examples(part)
         facts = objective.survey(given)
-        encoding = Encoding(make_tokenizer(), max_length=128, facts=facts)
+        encoding = Encoding(tokenizer_of(), max_length=128, facts=facts)
         return cls(objective, part, facts, encode_all(objective, given, encoding))
 
     def batch(self, *chosen: int, weight: float | None = None) -> Batch:

@@ -7,7 +7,7 @@ lies in `evidence.py`. Nothing here imports torch at run time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -38,12 +38,16 @@ __all__ = [
     "Schedule",
     "Step",
     "StepContext",
+    "Task",
     "Term",
 ]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+Task = Literal["causal_lm", "masked_lm", "sequence_classification", "token_classification"]
+"""The head that an objective needs: words that go on, words in place of masks, classes of a text, of each token."""
 
 
 # ---- data ------------------------------------------------------------------------------------------------------------
@@ -134,9 +138,12 @@ class Step(Component):
 class Row:
     """One encoded sequence before packing.
 
-    ids: [L] token ids. supervised: [L] True where the token is a target (never at 0: nothing precedes it).
+    ids: [L] token ids. supervised: [L] True where the token is a target (without `targets` never at 0: nothing
+    precedes it).
     fields: what the objective's encode adds for each sequence, e.g. {"label": int array of shape []}.
     repeat: how often it comes in an epoch, on average.
+    targets: [L] what is to be said at each supervised token (a word in place of a mask, a tag), which sees the whole
+    row; None: the token itself, told by what precedes it.
     """
 
     id: str
@@ -146,6 +153,7 @@ class Row:
     groups: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     repeat: float = 1.0
+    targets: Ints | None = None
 
 
 class Encoder(Protocol):
@@ -155,6 +163,7 @@ class Encoder(Protocol):
     """
 
     facts: Mapping[str, Any]
+    tokenizer: Any
 
     def conversation(self, example: Example) -> list[Row]:
         """The example's "messages" rendered by the chat template; trained turns supervised, each to its stop token."""
@@ -168,6 +177,18 @@ class Encoder(Protocol):
         """The example's text with the tokenizer's special tokens, nothing supervised (encoders, classification)."""
         ...
 
+    def windows(self, example: Example) -> list[Row]:
+        """The example's texts in windows of the length limit, each between the tokenizer's special tokens; nothing
+        supervised, and what is not special has itself as its target (-1 elsewhere).
+        """
+        ...
+
+    def words(self, example: Example, targets: Sequence[int]) -> list[Row]:
+        """The words of a tagged example in windows of the length limit that share context: the first token of each
+        word is supervised once, in the words' order, with the word's target.
+        """
+        ...
+
 
 # ---- training --------------------------------------------------------------------------------------------------------
 
@@ -178,6 +199,7 @@ class Batch:
 
     ids [T] int64; starts [S+1] int32 cumulative lengths; positions [T] from 0 in each sequence;
     supervised [T] bool; rows: S ids; weights [S] float32; fields: [S, ...] what the objective's encode added.
+    targets: [T] int64, or None, as in Row.
     """
 
     ids: Tensor
@@ -188,6 +210,7 @@ class Batch:
     weights: Tensor
     fields: Mapping[str, Tensor] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    targets: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -209,6 +232,7 @@ class Batch:
             move(self.weights),
             {name: move(value) for name, value in self.fields.items()},
             self.groups,
+            None if self.targets is None else move(self.targets),
         )
 
 
@@ -243,12 +267,17 @@ class Role(Protocol):
     def logps(self, batch: Batch, smoothing: float = 0.0, *, alike: bool = False) -> Tensor:
         """[N] log-probabilities of the supervised tokens, in batch order. Smoothing e: (1-e) logp + e mean logp.
 
+        Of a batch with targets: of each target, at its own token, where the model sees the whole row.
         alike: the loss is going to weigh them all alike; only the cost depends on it.
         """
         ...
 
     def class_logits(self, batch: Batch) -> Tensor:
         """[S, C] logits of the model's classification head."""
+        ...
+
+    def token_logits(self, batch: Batch) -> Tensor:
+        """[N, C] logits of the model's token-classification head at the supervised tokens, in batch order."""
         ...
 
 
@@ -266,7 +295,7 @@ class Objective(Component):
 
     needs: ClassVar[frozenset[str]]
     """Parts of an Example, any one of which it can encode."""
-    task: ClassVar[Literal["causal_lm", "sequence_classification"]]
+    task: ClassVar[Task]
     """The head that the model must have."""
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
@@ -281,6 +310,14 @@ class Objective(Component):
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:
         """The example as token rows; none where there is nothing to learn. Errors: DataError for unusable parts."""
         raise NotImplementedError(type(self).__name__)
+
+    def renewal(self, encoder: Encoder, seed: int) -> Callable[[Row, int], Row] | None:
+        """What gives an encoded row the form that it has in an epoch (from 0), such as masks drawn anew.
+
+        A pure function of row, epoch and `seed`, called in any order and thread; length and weight stay. None: rows
+        are learned as they were encoded. What is measured always is.
+        """
+        return None
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """[S] for each term, known without a model: supervised tokens, or 1 a sequence; times the weights."""

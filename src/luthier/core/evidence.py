@@ -11,10 +11,10 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 from .component import Component
-from .contracts import Floats, Ints
+from .contracts import Floats, Ints, Task
 from .example import Example
 
 __all__ = [
@@ -57,6 +57,10 @@ class Subject(Protocol):
 
     def classify(self, examples: Sequence[Example]) -> Floats:
         """[n, C] log-probabilities of the classes (for multi-label: log of each class's own probability)."""
+        ...
+
+    def tag(self, examples: Sequence[Example]) -> list[Floats]:
+        """For each example [words, C] log-probabilities of the tags that the model was taught."""
         ...
 
 
@@ -210,7 +214,8 @@ class Check(Component):
 
     subjects: ClassVar[tuple[str, ...]] = ("base", "tuned")
     """Which subjects it needs: base, tuned, merged, reloaded."""
-    tasks: ClassVar[frozenset[str]] = frozenset({"causal_lm", "sequence_classification"})
+    tasks: ClassVar[frozenset[str]] = frozenset(get_args(Task))
+    """The tasks (of objectives) that it can measure."""
     float32: ClassVar[bool] = False
     """Whether its subjects are opened in float32 whatever the run's dtype."""
     needs_items: ClassVar[bool] = True

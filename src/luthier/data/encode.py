@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -19,16 +18,15 @@ from numpy.typing import NDArray
 from ..core.contracts import Bools, Ints, Objective, Row
 from ..core.errors import DataError, Problem
 from ..core.example import Example, Turn
-from ..core.printable import printable
-from .parts import text_of, tools_of, turns_of
+from .parts import text_of, tokens_of, tools_of, turns_of
 from .pieces import by_pieces
 from .template import ChatTemplate, Rendered, template_for
+from .windows import run_rows, word_rows
 
 if TYPE_CHECKING:
-    from rich.text import Text
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["EncodeLog", "Encoding", "Truncated", "encode_all", "show"]
+__all__ = ["EncodeLog", "Encoding", "Truncated", "encode_all"]
 
 Overlong = Literal["trim_prompt", "drop", "error"]
 Turns = tuple[Turn, ...]
@@ -172,6 +170,22 @@ class Encoding:
             return []
         no = np.zeros(len(ids), dtype=np.bool_)
         return [Row(example.id, ids, no, example.weight, example.groups, fields, example.repeat)]
+
+    def windows(self, example: Example) -> list[Row]:
+        """The text (or all texts of the example) in runs of even length, "id#1", "id#2", each between the tokenizer's
+        special tokens; nothing supervised, and each token that is not special its own target.
+        """
+        rows = run_rows(example, self._letters(_whole_text(example)), self._frame, self.max_length)
+        if not rows:
+            self.log.dropped[example.id] = "there is no text in it"
+        return rows
+
+    def words(self, example: Example, targets: Sequence[int]) -> list[Row]:
+        """The words of a tagged example, the first token of each supervised with its target; a longer one in windows
+        "id#1", "id#2" that share context, each word supervised in one of them.
+        """
+        words, _ = tokens_of(example)
+        return word_rows(example, words, targets, self.tokenizer, self._frame, self.max_length)
 
     # ---- generation ------------------------------------------------------------------------------------------------
 
@@ -368,29 +382,6 @@ def _whole_text(example: Example) -> str:
     """The text, or all texts of an example that has several."""
     text = example.parts.get("text")
     return text if isinstance(text, str) else example.text()
-
-
-def show(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Text:
-    """The rows as text for a terminal: what is learned in green, the rest dim, special tokens spelled out and bold."""
-    from rich.text import Text
-
-    special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-    text = Text()
-    for row in rows:
-        learned = int(row.supervised.sum())
-        text.append(f"{printable(row.id)}: {len(row.ids)} tokens, {learned} learned\n", style="bold")
-        for style, ids in _runs(row, special):
-            text.append(printable(tokenizer.decode(ids, skip_special_tokens=False)), style=style)
-        text.append("\n")
-    return text
-
-
-def _runs(row: Row, special: set[int]) -> Iterator[tuple[str, list[int]]]:
-    """Neighboring tokens of one kind, decoded together: a character may be spread over several tokens."""
-    tokens = zip(row.ids.tolist(), row.supervised.tolist(), strict=True)
-    for (learned, control), run in groupby(tokens, key=lambda token: (token[1], token[0] in special)):
-        style = ("green" if learned else "dim") + (" bold underline" if control else "")
-        yield style, [identifier for identifier, _ in run]
 
 
 def _oldest_exchange(turns: Turns) -> tuple[int, int] | None:

@@ -57,6 +57,8 @@ class Fit:
     rows: Sequence[Row]
     validation: Sequence[Row] = ()
     penalties: Sequence[tuple[Penalty, Any]] = ()
+    renewal: Callable[[Row, int], Row] | None = None
+    """What gives a row its form for an epoch (Objective.renewal)."""
     folder: Path | None = None
     seed: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -221,9 +223,13 @@ class _Fitting:
     def _rows_of(self, step: int) -> list[int]:
         return list(self.job.order[step] if self.job.order is not None else self.stream.rows_of(step))
 
-    def _batches(self, chosen: Sequence[int], micro_tokens: int) -> list[Batch]:
+    def _batches(self, step: int, chosen: Sequence[int], micro_tokens: int) -> list[Batch]:
         cut = micro_batches(chosen, self.lengths, micro_tokens)
-        return [pack([self.job.rows[index] for index in part]).to(self.job.device) for part in cut]
+        rows, renewal = self.job.rows, self.job.renewal
+        if renewal is None:
+            return [pack([rows[index] for index in part]).to(self.job.device) for part in cut]
+        epoch = self.stream.epoch_of(step)
+        return [pack([renewal(rows[index], epoch) for index in part]).to(self.job.device) for part in cut]
 
     def _refuse_nonfinite(self, step: int, loss: StepLoss, norm: float, chosen: Sequence[int]) -> None:
         if math.isfinite(loss.loss) and math.isfinite(norm):

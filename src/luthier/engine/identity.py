@@ -62,4 +62,6 @@ def _rows(rows: Sequence[Row]) -> str:
         digest.update(row.ids.tobytes() + row.supervised.tobytes())
         for _, value in fields:
             digest.update(value.tobytes())
+        if row.targets is not None:
+            digest.update(row.targets.tobytes())
     return digest.hexdigest()

@@ -19,6 +19,7 @@ from ..core.recipe import Phase, Recipe
 from ..core.run import EventLog, RunFolder
 from ..data.encode import Encoding, encode_all
 from ..data.parts import refuse_unfit
+from ..models.configuration import CLASSIFIERS
 from ..models.export import save_model
 from ..models.load import Loaded, examine, load_model
 from ..models.recompute import recompute
@@ -107,7 +108,7 @@ def open_model(
             save_model(plain, loaded.tokenizer, merged)
         source = str(merged)
     assert source is not None
-    facts = facts_of(setting, number) if phase.objective.task == "sequence_classification" else {}
+    facts = facts_of(setting, number) if phase.objective.task in CLASSIFIERS else {}
     several = facts.get("multi_label", False)
     loaded = load_model(
         source,
@@ -270,6 +271,7 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
             rows=rows,
             validation=validation,
             penalties=penalties,
+            renewal=phase.objective.renewal(encoding, setting.seed),
             folder=setting.phase_folder(number) / "checkpoints",
             seed=setting.seed,
             device=setting.compute.device,
@@ -366,6 +368,7 @@ def fit_head(setting: Setting, splits: Splits) -> Loaded:
             phase=plain,
             rows=rows,
             validation=validation,
+            renewal=phase.objective.renewal(encoding, setting.seed),
             folder=setting.folder.path / "phases" / "0-base" / "checkpoints",
             seed=setting.seed,
             device=setting.compute.device,

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from ..core.contracts import Floats, Ints, Objective, Row
+from ..core.contracts import Batch, Floats, Ints, Objective, Row
 from ..core.errors import DataError
 from ..core.example import Example
 from ..core.recipe import Decoding
@@ -70,18 +70,7 @@ class ModelSubject:
 
     def token_logps(self, examples: Sequence[Example]) -> list[Floats]:
         rows, owners = self._encoded(examples)
-        of_row: list[Floats] = [np.zeros(0)] * len(rows)
-        with still(self.role.model), torch.inference_mode():
-            for chosen in self._micro_batches(rows):
-                batch = pack([rows[index] for index in chosen]).to(self._device)
-                values = self.role.logps(batch).double().cpu().numpy()
-                ends = np.cumsum([int(rows[index].supervised.sum()) for index in chosen])
-                for index, part in zip(chosen, np.split(values, ends[:-1]), strict=True):
-                    of_row[index] = part
-        found: list[list[Floats]] = [[] for _ in examples]
-        for owner, part in zip(owners, of_row, strict=True):
-            found[owner].append(part)
-        return [np.concatenate(parts) if parts else np.zeros(0) for parts in found]
+        return self._by_example(examples, rows, owners, self.role.logps)
 
     def generate(self, examples: Sequence[Example]) -> list[str]:
         if not self.encoding.stop:
@@ -106,14 +95,7 @@ class ModelSubject:
 
     def classify(self, examples: Sequence[Example]) -> Floats:
         rows, owners = self._encoded(examples)
-        if owners != list(range(len(examples))):
-            lost = sorted(set(range(len(examples))) - set(owners))
-            raise DataError(
-                f"{len(lost)} of {len(examples)} items could not be encoded, the first is '{examples[lost[0]].id}'",
-                where=str(examples[lost[0]].origin),
-                expected="one encoded text for each item",
-                remedy="raise max_length, or set overlong to trim_prompt",
-            )
+        self._refuse_lost(examples, owners)
         found = np.zeros((len(rows), len(self.encoding.facts["classes"])))
         with still(self.role.model), torch.inference_mode():
             for chosen in self._micro_batches(rows):
@@ -122,6 +104,46 @@ class ModelSubject:
                 logps = torch.nn.functional.logsigmoid(logits) if several else logits.log_softmax(-1)
                 found[chosen] = logps.cpu().numpy()
         return found
+
+    def tag(self, examples: Sequence[Example]) -> list[Floats]:
+        rows, owners = self._encoded(examples)
+        self._refuse_lost(examples, owners)
+
+        def logps(batch: Batch) -> torch.Tensor:
+            return self.role.token_logits(batch).double().log_softmax(-1)
+
+        return self._by_example(examples, rows, owners, logps)
+
+    def _refuse_lost(self, examples: Sequence[Example], owners: Sequence[int]) -> None:
+        lost = sorted(set(range(len(examples))) - set(owners))
+        if lost:
+            raise DataError(
+                f"{len(lost)} of {len(examples)} items could not be encoded, the first is '{examples[lost[0]].id}'",
+                where=str(examples[lost[0]].origin),
+                expected="an encoded text for each item",
+                remedy="raise max_length, or set overlong to trim_prompt",
+            )
+
+    def _by_example(
+        self,
+        examples: Sequence[Example],
+        rows: Sequence[Row],
+        owners: Sequence[int],
+        values: Callable[[Batch], torch.Tensor],
+    ) -> list[Floats]:
+        """What `values` gives for the supervised tokens of a batch, [N, ...], gathered by example in their order."""
+        of_row: list[Floats] = [np.zeros(0)] * len(rows)
+        with still(self.role.model), torch.inference_mode():
+            for chosen in self._micro_batches(rows):
+                batch = pack([rows[index] for index in chosen]).to(self._device)
+                ends = np.cumsum([int(rows[index].supervised.sum()) for index in chosen])
+                parts = np.split(values(batch).double().cpu().numpy(), ends[:-1])
+                for index, part in zip(chosen, parts, strict=True):
+                    of_row[index] = part
+        found: list[list[Floats]] = [[] for _ in examples]
+        for owner, part in zip(owners, of_row, strict=True):
+            found[owner].append(part)
+        return [np.concatenate(parts) if parts else np.zeros(0) for parts in found]
 
     def _encoded(self, examples: Sequence[Example]) -> tuple[list[Row], list[int]]:
         """All rows, and for each the number of the example it is of."""

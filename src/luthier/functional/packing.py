@@ -26,7 +26,9 @@ def pack(rows: Sequence[Row]) -> Batch:
     for row in rows:
         assert len(row.ids) > 0, f"row {row.id} is empty"
         assert len(row.ids) == len(row.supervised), f"row {row.id}: {len(row.ids)} ids, {len(row.supervised)} marks"
-        assert not row.supervised[0], f"row {row.id}: its first token is supervised, but nothing precedes it"
+        preceded = row.targets is not None or not row.supervised[0]
+        assert preceded, f"row {row.id}: its first token is supervised, but nothing precedes it"
+        assert row.targets is None or len(row.ids) == len(row.targets), f"row {row.id}: a target for each id"
         assert row.fields.keys() == rows[0].fields.keys(), f"row {row.id} has other fields than row {rows[0].id}"
     lengths = [len(row.ids) for row in rows]
     groups = sorted({name for row in rows for name in row.groups})
@@ -39,7 +41,14 @@ def pack(rows: Sequence[Row]) -> Batch:
         weights=torch.tensor([row.weight for row in rows], dtype=torch.float32),
         fields={name: torch.from_numpy(np.stack([row.fields[name] for row in rows])) for name in rows[0].fields},
         groups={name: tuple(row.groups.get(name, "") for row in rows) for name in groups},
+        targets=_targets(rows),
     )
+
+
+def _targets(rows: Sequence[Row]) -> Tensor | None:
+    found = [row.targets for row in rows if row.targets is not None]
+    assert len(found) in (0, len(rows)), "some rows have targets and some have none"
+    return torch.from_numpy(np.concatenate(found).astype(np.int64, copy=False)) if found else None
 
 
 def micro_batches(indices: Sequence[int], lengths: Sequence[int], micro_tokens: int) -> list[list[int]]:

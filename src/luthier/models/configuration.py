@@ -6,15 +6,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from ..core import contracts
 from ..core.errors import ModelError, first_line
 from .files import CONFIG, read_json
 from .whole import refuse_code
 
-__all__ = ["ProblemType", "Task", "auto_class", "configuration", "plain_configuration", "same_head", "supports"]
+__all__ = [
+    "CLASSIFIERS",
+    "ProblemType",
+    "Task",
+    "auto_class",
+    "configuration",
+    "plain_configuration",
+    "same_head",
+    "supports",
+]
 
-Task = Literal["causal_lm", "sequence_classification", "features"]
-"""What is asked of a model: to continue texts, to name their classes, or hidden states alone (no head)."""
+Task = contracts.Task | Literal["features"]
+"""What is asked of a model: the head that an objective needs, or hidden states alone (no head)."""
+CLASSIFIERS = {
+    "sequence_classification": "ForSequenceClassification",
+    "token_classification": "ForTokenClassification",
+}
+"""Tasks whose head has classes of the data, and how transformers names such models."""
 ProblemType = Literal["single_label_classification", "multi_label_classification"]
+
+
+_WANTED = {
+    "causal_lm": "a decoder, such as embedded:nano",
+    "masked_lm": "an encoder, such as embedded:minilm",
+}
 
 
 def configuration(
@@ -31,8 +52,8 @@ def configuration(
     """
     config = plain_configuration(folder)
     supports(config, task, source)
-    if task == "sequence_classification":
-        names = list(labels) if labels is not None else _own_labels(config, folder)
+    if task in CLASSIFIERS:
+        names = list(labels) if labels is not None else _own_labels(config, task, folder)
         if names is None:
             raise ModelError(
                 "the model has no classes of its own yet",
@@ -44,6 +65,7 @@ def configuration(
             raise ValueError("labels must differ from each other")
         config.id2label = dict(enumerate(names))
         config.label2id = {name: index for index, name in enumerate(names)}
+    if task == "sequence_classification":
         config.problem_type = problem or config.problem_type or "single_label_classification"
     if dropout is not None:
         for name in _dropouts(config):
@@ -70,11 +92,16 @@ def plain_configuration(folder: Path) -> Any:
 
 def auto_class(task: Task) -> Any:
     """The class of transformers that makes a model for the task."""
-    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+    import transformers
 
-    if task == "features":
-        return AutoModel
-    return AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
+    names: dict[Task, str] = {
+        "features": "AutoModel",
+        "causal_lm": "AutoModelForCausalLM",
+        "masked_lm": "AutoModelForMaskedLM",
+        "sequence_classification": "AutoModelForSequenceClassification",
+        "token_classification": "AutoModelForTokenClassification",
+    }
+    return getattr(transformers, names[task])
 
 
 def supports(config: Any, task: Task, source: str) -> None:
@@ -92,31 +119,36 @@ def supports(config: Any, task: Task, source: str) -> None:
         and not getattr(config, "is_decoder", False)
     ):
         reason = f"'{config.model_type}' is an encoder: it sees the text in both directions and cannot continue one"
-    elif task == "causal_lm" and _classifies(config):
+    elif task == "causal_lm" and any(_classifies(config, other) for other in CLASSIFIERS):
         reason = "the model is a classifier: it names classes, and has no output layer for words"
     if reason:
         raise ModelError(
             reason,
             where=source,
-            expected="a decoder, such as embedded:nano" if task == "causal_lm" else "an encoder or a decoder",
-            remedy="choose another model, or the objective classify for an encoder or a classifier",
+            expected=_WANTED.get(task, "an encoder or a decoder"),
+            remedy="choose another model"
+            + (", or the objective classify for an encoder or a classifier" if task == "causal_lm" else ""),
         )
 
 
 def same_head(folder: Path, task: Task, labels: Sequence[str] | None) -> bool:
     """Whether the checkpoint's head is the one asked for: the same classes in the same order."""
-    if task != "sequence_classification" or labels is None:
+    if task not in CLASSIFIERS or labels is None:
         return True
-    named = read_json(folder / CONFIG).get("id2label") or {}
+    config = read_json(folder / CONFIG)
+    named = config.get("id2label") or {}
+    kinds = [str(name) for name in config.get("architectures") or ()]
+    if kinds and not any(name.endswith(CLASSIFIERS[task]) for name in kinds):
+        return False
     return [named[key] for key in sorted(named, key=int)] == list(labels)
 
 
-def _classifies(config: Any) -> bool:
-    return any(str(name).endswith("ForSequenceClassification") for name in config.architectures or ())
+def _classifies(config: Any, task: str) -> bool:
+    return any(str(name).endswith(CLASSIFIERS[task]) for name in config.architectures or ())
 
 
-def _own_labels(config: Any, folder: Path) -> list[str] | None:
-    if not _classifies(config):
+def _own_labels(config: Any, task: Task, folder: Path) -> list[str] | None:
+    if not _classifies(config, task):
         return None
     if sorted(config.id2label) != list(range(len(config.id2label))):
         raise ModelError(

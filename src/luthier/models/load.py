@@ -140,7 +140,7 @@ def _from_folder(
     """The model with the folder's weights, and the names of what had to be made new."""
     files = weight_files(folder)
     skeleton = _skeleton(auto_class(task), config, folder)
-    head = set(head_parameters(skeleton)) if task != "causal_lm" else set()
+    head = _with_other_names(skeleton, head_parameters(skeleton)) if task != "causal_lm" else set()
     try:
         stored = _stored_names(files)
         with torch.random.fork_rng(devices=[]):
@@ -173,6 +173,13 @@ def _from_folder(
     missing = set(info["missing_keys"])
     _accounted(missing - head, set(info["unexpected_keys"]) - _old_head(stored, skeleton, task), folder, task)
     return model, frozenset(missing)
+
+
+def _with_other_names(model: nn.Module, names: Sequence[str]) -> set[str]:
+    """The names and the others that the same parameters have (the bias of BERT's output layer has two)."""
+    meant = set(names)
+    ids = {id(parameter) for name, parameter in model.named_parameters() if name in meant}
+    return {name for name, parameter in model.named_parameters(remove_duplicate=False) if id(parameter) in ids}
 
 
 def _skeleton(auto: Any, config: Any, folder: Path) -> Any:

@@ -6,7 +6,7 @@ for a verb that the model has no head for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from inspect import signature
@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from ..core import contracts
 from ..core.contracts import Batch
@@ -33,6 +33,7 @@ from .attention import (
     transformer_of,
 )
 from .fused import fuse
+from .grid import Grid, rerouted
 from .rotary import Part, frequency_limit, joined, parts_of
 from .tokens import refuse_rowless
 
@@ -68,6 +69,7 @@ class Role:
     def logps(self, batch: Batch, smoothing: float = 0.0, *, alike: bool = False) -> Tensor:
         """[N] float32: log-probabilities of the supervised tokens, in batch order, given what precedes each.
 
+        Of a batch with targets: of each target at its own token, given the whole row (a masked language model's).
         With smoothing e: (1 - e) logp + e * mean of logp over the vocabulary. Nothing supervised: [0], still attached.
         alike: the loss is going to weigh them all alike, which saves an output layer that learns a second product.
         """
@@ -80,10 +82,13 @@ class Role:
             found = [self.logps(part.batch, smoothing, alike=alike) for part in parts]
             return joined([part.supervised for part in parts], found)
         at = batch.supervised.nonzero()[:, 0]
-        targets = batch.ids.index_select(0, at)
-        if not _head_is_last(inner, self.pad):
-            return self._logps_of_forward(inner, batch, at - 1, targets, smoothing)
-        hidden = self._hidden(inner, batch).index_select(0, at - 1)
+        if batch.targets is not None:
+            hidden, targets = self._below_output(inner, head, batch, at), batch.targets.index_select(0, at)
+        else:
+            targets = batch.ids.index_select(0, at)
+            if not _head_is_last(inner, self.pad):
+                return self._logps_of_forward(inner, batch, at - 1, targets, smoothing)
+            hidden = self._hidden(inner, batch).index_select(0, at - 1)
         softcap, scale = _bending(inner)
         if type(head) is nn.Linear and not head._forward_hooks and not head._forward_pre_hooks:
             rule: dict[str, Any] = {"softcap": softcap, "scale": scale, "smoothing": smoothing}
@@ -110,16 +115,28 @@ class Role:
         parts = self._parts(inner, batch)
         if parts:
             return joined([part.sequences for part in parts], [self.class_logits(part.batch) for part in parts])
-        grid = _Grid.of(batch)
+        grid = Grid.of(batch)
         config = inner.config.get_text_config()
         if config.pad_token_id is None:
             config.pad_token_id = self.pad
         # The head finds the end by comparing ids with the padding token, which a real token may equal (as pad = eos).
         marks = torch.where(grid.mask, (config.pad_token_id + 1) % 2, config.pad_token_id)
         way = self._inputs(batch, grid)
-        with self._calling(inner, batch), _rerouted(inner, way, grid if self.packed else None):
+        shaped = (lambda hidden: grid.spread(hidden[0], 0.0)) if self.packed else None
+        with self._calling(inner, batch), rerouted(inner, way, shaped):
             logits: Tensor = inner(input_ids=marks, attention_mask=grid.mask.long()).logits
         return logits
+
+    def token_logits(self, batch: Batch) -> Tensor:
+        """[N, C] logits of transformers' own token-classification head at the supervised tokens, in batch order."""
+        inner = transformer_of(self.model)
+        if backbone_of(inner) is inner or inner.get_output_embeddings() is not None:
+            raise ModelError(f"{type(inner).__name__} has no token-classification head")
+        parts = self._parts(inner, batch)
+        if parts:
+            return joined([part.supervised for part in parts], [self.token_logits(part.batch) for part in parts])
+        logits, taken = self._at_tokens(inner, batch, batch.supervised.nonzero()[:, 0])
+        return taken(logits)
 
     def hidden(self, batch: Batch) -> Tensor:
         """[T, H] below the head, at the tokens of the batch, in its order."""
@@ -136,16 +153,56 @@ class Role:
 
     def _hidden(self, inner: PreTrainedModel, batch: Batch) -> Tensor:
         """[T, H] below the output layer, at the tokens of the batch."""
-        grid = _Grid.of(batch)
+        grid = Grid.of(batch)
         with self._calling(inner, batch):
             hidden = hidden_states(inner, **self._inputs(batch, grid))
         return hidden[0] if self.packed else hidden.flatten(0, 1).index_select(0, grid.at)
+
+    def _at_tokens(self, inner: PreTrainedModel, batch: Batch, at: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The logits of the model's own head, and what takes [N, ...] of the tokens `at` out of the head's states.
+
+        Of a pack the head is given the hidden states of these tokens alone; of a padded batch, all.
+        """
+        grid = Grid.of(batch)
+        inputs = self._inputs(batch, grid)
+        chosen = (lambda hidden: hidden.index_select(1, at)) if self.packed else None
+        places = None if self.packed else grid.at.index_select(0, at)
+
+        def taken(states: Tensor) -> Tensor:
+            return states[0] if places is None else states.flatten(0, 1).index_select(0, places)
+
+        with self._calling(inner, batch), rerouted(inner, inputs, chosen):
+            logits: Tensor = inner(input_ids=inputs["input_ids"]).logits
+        return logits, taken
+
+    def _below_output(self, inner: PreTrainedModel, head: nn.Module, batch: Batch, at: Tensor) -> Tensor:
+        """[N, H] what the output layer reads at the tokens `at`: the head before it (BERT's transform) has run.
+
+        The layer itself is given no token meanwhile, so that it costs nothing and its logits never exist as a whole.
+        """
+        caught: list[Tensor] = []
+
+        def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor]:
+            caught.append(arguments[0])
+            return (arguments[0][:, :0],)
+
+        handle = head.register_forward_pre_hook(hook)
+        try:
+            _, taken = self._at_tokens(inner, batch, at)
+        finally:
+            handle.remove()
+        if len(caught) != 1:
+            raise ModelError(
+                f"{type(inner).__name__} called its output layer {len(caught)} times, not once",
+                expected="a masked language model whose output layer reads one state a token",
+            )
+        return taken(caught[0])
 
     def _logps_of_forward(
         self, inner: PreTrainedModel, batch: Batch, at: Tensor, targets: Tensor, smoothing: float
     ) -> Tensor:
         """For a model that does more between hidden states and logits than its output layer: its whole forward."""
-        grid = _Grid.of(batch)
+        grid = Grid.of(batch)
         options: dict[str, Any] = {}
         keeps = self.packed and "logits_to_keep" in signature(inner.forward).parameters
         if keeps:
@@ -156,7 +213,7 @@ class Role:
             logits = logits.index_select(0, at if self.packed else grid.at.index_select(0, at))
         return logps_of_logits(logits, targets, smoothing)
 
-    def _inputs(self, batch: Batch, grid: _Grid) -> dict[str, Tensor]:
+    def _inputs(self, batch: Batch, grid: Grid) -> dict[str, Tensor]:
         refuse_rowless(int(batch.ids.max()), transformer_of(self.model).config)
         if self.offset is None:
             return {"input_ids": grid.spread(batch.ids, self.pad), "attention_mask": grid.mask.long()}
@@ -190,60 +247,6 @@ def _noise(alpha: float, lengths: Tensor) -> Any:
         return output + torch.empty_like(output).uniform_(-1, 1) * reach
 
     return hook
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Where the tokens of a pack lie when its sequences are padded at the end to one length.
-
-    mask [S, L] bool: a token is there. at [T]: its place in the flattened grid.
-    """
-
-    mask: Tensor
-    at: Tensor
-
-    @classmethod
-    def of(cls, batch: Batch) -> _Grid:
-        lengths = batch.starts.diff().long()
-        width = int(lengths.max())
-        mask = torch.arange(width, device=lengths.device) < lengths[:, None]
-        return cls(mask, sequence_index(batch.starts) * width + batch.positions)
-
-    def spread(self, x: Tensor, padding: float) -> Tensor:
-        """[T, ...] -> [S, L, ...], `padding` where there is no token."""
-        grid = x.new_full((self.mask.numel(), *x.shape[1:]), padding)
-        return grid.index_copy(0, self.at, x).view(*self.mask.shape, *x.shape[1:])
-
-
-@contextmanager
-def _rerouted(model: PreTrainedModel, inputs: Mapping[str, Tensor], grid: _Grid | None) -> Iterator[None]:
-    """While this lasts, the model's backbone is called with `inputs`, and packed hidden states come back as a grid."""
-    given = ("input_ids", "attention_mask", "position_ids", "token_type_ids", "inputs_embeds")
-    backbone = backbone_of(model)
-
-    def before(module: nn.Module, arguments: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        others = {name: value for name, value in options.items() if name not in given}
-        if "use_cache" in signature(module.forward).parameters:
-            others["use_cache"] = False
-        return (), others | dict(inputs)
-
-    def after(module: nn.Module, arguments: Any, options: Any, output: Any) -> Any:
-        if grid is not None:
-            output.last_hidden_state = grid.spread(output.last_hidden_state[0], 0.0)
-            pooler = getattr(module, "pooler", None)
-            if pooler is not None:
-                output.pooler_output = pooler(output.last_hidden_state)
-        return output
-
-    handles = (
-        backbone.register_forward_pre_hook(before, with_kwargs=True),
-        backbone.register_forward_hook(after, with_kwargs=True),
-    )
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _bending(model: PreTrainedModel) -> tuple[float | None, float | None]:
@@ -290,34 +293,62 @@ def role_of(model: nn.Module, pad: int) -> Role:
         )
     fuse(inner)
     role = Role(model, pad, position_offset(model, pad))
-    if inner.get_output_embeddings() is not None:
+    masked = _fills_masks(inner)
+    if inner.get_output_embeddings() is not None and not masked:
         _head_is_last(inner, pad)
-    elif role.packed and backbone_of(inner) is not inner and not _classifies_packed(inner, role):
+    elif backbone_of(inner) is not inner and (role.packed or masked) and not _head_agrees(inner, role):
         role = Role(model, pad, None)
+        if masked and not _head_agrees(inner, role):
+            raise ModelError(
+                f"{type(inner).__name__} does more between its output layer and its logits than is known here",
+                expected="a masked language model whose output layer comes last",
+            )
     return role
 
 
-_classifies: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+def _fills_masks(model: PreTrainedModel) -> bool:
+    """Whether it is a masked language model, which tells a token by what stands on both sides."""
+    return AutoModelForMaskedLM._model_mapping.get(type(model.config), None) is type(model)
 
 
-def _classifies_packed(model: PreTrainedModel, role: Role) -> bool:
-    """Whether the head over packed hidden states gives what the model gives for a padded batch; once per model."""
-    if model not in _classifies:
-        sequences = probe_ids(model, role.pad)[1:]
-        lengths = torch.tensor([len(ids) for ids in sequences])
-        starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int()
-        ids = torch.cat(sequences)
-        positions = torch.cat([torch.arange(int(length)) for length in lengths])
-        batch = Batch(ids, starts, positions, torch.zeros_like(ids, dtype=torch.bool), ("1", "2"), torch.ones(2))
-        batch = batch.to(ids.device)
+_agrees: WeakKeyDictionary[nn.Module, dict[bool, bool]] = WeakKeyDictionary()
+
+
+def _head_agrees(model: PreTrainedModel, role: Role) -> bool:
+    """Whether the role's verb for the model's head gives what the model gives for a padded batch; measured once per
+    model, packed and padded.
+    """
+    known = _agrees.setdefault(model, {})
+    if role.packed not in known:
+        batch = _probe_batch(model, role.pad)
+        grid = Grid.of(batch)
         with still(model):
-            wanted = model(**Role(model, role.pad, None)._inputs(batch, _Grid.of(batch))).logits.float()
+            wanted = model(**Role(model, role.pad, None)._inputs(batch, grid)).logits.float()
             try:
-                found = role.class_logits(batch).float()
+                if model.get_output_embeddings() is not None:
+                    found = role.logps(batch)
+                    at = grid.at[batch.supervised]
+                    wanted = logps_of_logits(wanted.flatten(0, 1)[at], batch.ids[batch.supervised])
+                elif wanted.dim() == 3:
+                    found = role.token_logits(batch).float()
+                    wanted = wanted.flatten(0, 1)[grid.at[batch.supervised]]
+                else:
+                    found = role.class_logits(batch).float()
             except REFUSALS:
                 found = torch.full_like(wanted, float("inf"))
         reduced = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
-        # A few small logits round coarsely; a head that pools the wrong token is off by as much as they are large.
+        # A few small logits round coarsely; a head that reads the wrong token is off by as much as they are large.
         tolerance = (2e-1 if reduced else 1e-4) * float(wanted.norm())
-        _classifies[model] = found.shape == wanted.shape and float((found - wanted).norm()) <= tolerance
-    return _classifies[model]
+        known[role.packed] = found.shape == wanted.shape and float((found - wanted).norm()) <= tolerance
+    return known[role.packed]
+
+
+def _probe_batch(model: PreTrainedModel, pad: int) -> Batch:
+    """Two sequences of ordinary tokens, of which all but the first of each are supervised, each its own target."""
+    sequences = probe_ids(model, pad)[1:]
+    lengths = torch.tensor([len(ids) for ids in sequences])
+    starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int()
+    ids = torch.cat(sequences)
+    positions = torch.cat([torch.arange(int(length)) for length in lengths])
+    batch = Batch(ids, starts, positions, positions > 0, ("1", "2"), torch.ones(2), targets=ids)
+    return batch.to(ids.device)

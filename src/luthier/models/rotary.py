@@ -65,6 +65,7 @@ def _part(batch: Batch, chosen: Tensor) -> Part:
         batch.weights.index_select(0, chosen),
         {name: value.index_select(0, chosen) for name, value in batch.fields.items()},
         {name: tuple(values[at] for at in numbers) for name, values in batch.groups.items()},
+        None if batch.targets is None else batch.targets.index_select(0, tokens),
     )
     return Part(part, chosen, tokens, number.index_select(0, tokens)[marks])
 

@@ -7,11 +7,11 @@ Errors: an example with neither text nor messages is refused by name.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from ..core.contracts import Batch, Encoder, Models, Objective, Row, Term
+from ..core.contracts import Batch, Encoder, Models, Objective, Row, Task, Term
 from ..core.errors import DataError
 from ..core.example import Example
 
@@ -29,7 +29,7 @@ class CausalLM(Objective):
 
     example: ClassVar[dict[str, Any]] = {"label_smoothing": 0.1}
     needs: ClassVar[frozenset[str]] = frozenset({"messages", "text"})
-    task: ClassVar[Literal["causal_lm", "sequence_classification"]] = "causal_lm"
+    task: ClassVar[Task] = "causal_lm"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from ..core.contracts import Batch, Encoder, Models, Objective, Row, Term
+from ..core.contracts import Batch, Encoder, Models, Objective, Row, Task, Term
 from ..core.errors import DataError, nearest, shortened
 from ..core.example import Example
 
@@ -31,7 +32,7 @@ class Classify(Objective):
 
     example: ClassVar[dict[str, Any]] = {"class_weights": "balanced", "label_smoothing": 0.05}
     needs: ClassVar[frozenset[str]] = frozenset({"text"})
-    task: ClassVar[Literal["causal_lm", "sequence_classification"]] = "sequence_classification"
+    task: ClassVar[Task] = "sequence_classification"
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
@@ -93,7 +94,7 @@ class Classify(Objective):
             fields = {"label": np.asarray(indices[0], dtype=np.int64)}
             weight = encoder.facts["class_weights"][labels[0]]
         rows = encoder.sequence(example, **fields)
-        return [Row(row.id, row.ids, row.supervised, row.weight * weight, row.groups, row.fields) for row in rows]
+        return [replace(row, weight=row.weight * weight) for row in rows]
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         return {"cross_entropy": batch.weights}

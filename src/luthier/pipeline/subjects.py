@@ -63,6 +63,6 @@ def _open(setting: Setting, name: str, dtype: torch.dtype) -> Loaded:
 
 def _base(setting: Setting) -> Loaded:
     first = setting.recipe.phases[0].objective
-    if first.task == "sequence_classification":
+    if first.task != "causal_lm":  # opened as it is where its head is there already
         return phases.fit_head(setting, splits_of(setting, 0))
     return phases.open_model(setting, 0)

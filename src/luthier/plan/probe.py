@@ -121,6 +121,9 @@ class _Timed:
     def classify(self, examples: Sequence[Example]) -> Floats:
         return self.inner.classify(examples)
 
+    def tag(self, examples: Sequence[Example]) -> list[Floats]:
+        return self.inner.tag(examples)
+
     def generate(self, examples: Sequence[Example]) -> list[str]:
         started = time.perf_counter()
         answers = self.inner.generate(examples)

@@ -148,7 +148,7 @@ def _time(console: Console, plan: Plan) -> None:
 
 def _samples(console: Console, plan: Plan, marked: bool) -> None:
     """The first rows; `marked`: what is learned stands between marks, where there is no color to tell it."""
-    from ..data.encode import show as spelled
+    from ..data.spelled import spelled
 
     for row in plan.samples:
         text = spelled([_ends(row)], plan.tokenizer)

@@ -13,7 +13,8 @@ from luthier.core.contracts import Objective, Row
 from luthier.core.errors import DataError, ModelError
 from luthier.core.example import Example, Origin, Turn, turns
 from luthier.data import encode
-from luthier.data.encode import Encoding, encode_all, show
+from luthier.data.encode import Encoding, encode_all
+from luthier.data.spelled import spelled
 from luthier.data.parts import wanted_of
 from luthier.objectives.causal_lm import CausalLM
 
@@ -304,7 +305,7 @@ def test_wanted_prefers_the_target():
 def test_show_colors_what_is_learned_and_spells_special_tokens():
     e = encoding()
     rows = e.conversation(talk(("user", "Prix?"), ("assistant", "60 € – voilà.")))
-    shown = show(rows, e.tokenizer)
+    shown = spelled(rows, e.tokenizer)
     assert shown.plain.startswith(f"r: {len(rows[0].ids)} tokens, {int(rows[0].supervised.sum())} learned\n")
     assert e.tokenizer.decode(rows[0].ids) in shown.plain
     styled = {shown.plain[span.start : span.end]: str(span.style) for span in shown.spans}

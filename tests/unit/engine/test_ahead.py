@@ -16,7 +16,8 @@ Made = list[tuple[Any, ...]]
 def recording() -> tuple[Made, Any]:
     made: Made = []
 
-    def make(rows: Sequence[int], micro_tokens: int) -> Any:
+    def make(step: int, rows: Sequence[int], micro_tokens: int) -> Any:
+        assert rows[0] == step
         made.append((tuple(rows), micro_tokens, threading.current_thread() is threading.main_thread()))
         if 13 in rows:
             raise RuntimeError("row 13")
