@@ -30,7 +30,9 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMANDS = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+COMMANDS = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback} | {
+    "data"
+}
 DATA = {"train": "rows.jsonl", "validation": 0.1, "test": 0.1}
 BASE = {"name": "base", "model": "embedded:nano", "data": DATA}
 CLASSIFIER = {"model": "embedded:minilm", "phases": [{"objective": "classify"}]}
@@ -102,6 +104,13 @@ def test_command_lines_parse(arguments: list[str]) -> None:
     if name not in COMMANDS:
         pytest.fail(f"luthier has no command '{name}'")
     command = group.get_command(None, name)  # type: ignore[attr-defined, arg-type]
+    if name == "data":
+        if not rest:
+            return
+        step = rest[0]
+        _, command, rest = command.resolve_command(None, rest)
+        if command.name == "step" and re.fullmatch(r"[a-z_]+", step):
+            assert step in names("steps"), f"no step '{step}'"
     required = [part.name for part in command.params if part.required and part.param_type_name == "argument"]
     if rest or not required:
         parsed = command.make_context(name, list(rest)).params

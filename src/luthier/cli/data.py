@@ -66,7 +66,10 @@ def step(
     column: Columns = None,
     seed: int = 1,
 ) -> None:
-    """Put a file of rows through one step; what it drops and changes stands in a ledger beside the result."""
+    """Put a file of rows through one step; what it drops and changes stands in a ledger beside the result.
+
+    Rows that cannot be read are counted and stand in the ledger too.
+    """
     from ..core.recipe_file import apply_overrides
     from ..pipeline.data import ledger_file, prepare
     from .tables import show_prepared
@@ -76,7 +79,8 @@ def step(
     name = Path(rows.removeprefix("embedded:").removeprefix("env:")).name.partition(".")[0]
     target = out or Path(f"{name}.{step}.jsonl")
     source = rows if query is None else {"path": rows, "query": query}
-    found = prepare(source, [given], seed=seed, out=target, format=format_, columns=_pairs(column))
+    reading = {"format": format_, "columns": _pairs(column), "bad_rows": "quarantine"}
+    found = prepare(source, [given], seed=seed, out=target, **reading)
     show_prepared(found, target, ledger_file(target))
 
 
@@ -169,7 +173,7 @@ def _pairs(column: Sequence[str] | None) -> dict[str, str]:
 def _read(rows: str, format_: str | None, column: Sequence[str] | None) -> Sequence[Example]:
     from ..pipeline.data import prepare
 
-    return prepare(rows, format=format_, columns=_pairs(column)).splits["train"]
+    return prepare(rows, format=format_, columns=_pairs(column), bad_rows="quarantine").splits["train"]
 
 
 def _notes(ledger: Path | None) -> dict[str, list[str]]:

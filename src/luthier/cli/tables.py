@@ -101,7 +101,7 @@ def show_prepared(prepared: Prepared, out: Path, ledger: Path) -> None:
     for _ in range(2):
         table.add_column(justify="right")
     summary = prepared.summary
-    table.add_row(f"{summary['read']:,}", "read")
+    table.add_row(f"{summary['read'] + summary['unread']:,}", "rows")
     for count in summary["steps"]:
         table.add_row(f"{count['count']:,}", f"{count['action']}: {harmless(count['reason'])}")
     table.add_row(f"{summary['splits']['train']:,}", "kept")

@@ -36,8 +36,21 @@ def test_a_step_from_the_command_line(rows: Path, capsys: pytest.CaptureFixture[
     (entry,) = records(Path("rows.deduplicate.ledger.jsonl"))
     assert (entry["id"], entry["reason"], entry["of"]) == ("rows:2", "exact duplicate", "rows:1")
     told = capsys.readouterr().out
-    for part in ("labeled", "3  read", "1  dropped: exact duplicate", "2  kept", "rows.deduplicate.jsonl"):
+    for part in ("labeled", "3  rows", "1  dropped: exact duplicate", "2  kept", "rows.deduplicate.jsonl"):
         assert part in told
+
+
+def test_rows_that_cannot_be_read_stand_in_the_ledger(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with rows.open("a") as file:
+        file.write('{"text": "torn')
+    main(["data", "clean", str(rows)])
+    told = capsys.readouterr().out
+    assert "4  rows" in told
+    assert "1  unread: not valid JSON" in told
+    ledger = records(Path("rows.clean.ledger.jsonl"))
+    assert [(entry["row"], entry["before"]) for entry in ledger if entry["action"] == "unread"] == [
+        (4, '{"text": "torn')
+    ]
 
 
 def test_what_a_step_measures_is_told(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
