@@ -25,7 +25,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
-__all__ = ["EDITS", "Judged", "Sentence", "draw", "judged", "words"]
+__all__ = ["EDITS", "Judged", "Sentence", "draw", "judged", "winobias_pairs", "words"]
 
 SEED = 20_260
 EDITS = Path(__file__).with_name("_counterfactual_edits.jsonl")
@@ -116,6 +116,19 @@ def _winobias(folder: Path) -> list[Sentence]:
             text = _winobias_text(line)
             found.setdefault(text, Sentence(f"winobias/{path.name}", str(number), text))
     return list(found.values())
+
+
+def winobias_pairs(data: Path) -> list[tuple[str, str]]:
+    """Every WinoBias sentence with its version of the other gender, both ways, as the set has them."""
+    found = []
+    for path in sorted((data / "bias/winobias/data").glob("anti_stereotyped_type?.txt.*")):
+        other = path.with_name(path.name.replace("anti", "pro"))
+        versions = [
+            [_winobias_text(line) for line in file.read_text(encoding="utf-8").splitlines()] for file in (path, other)
+        ]
+        for anti, pro in zip(*versions, strict=True):
+            found += [(anti, pro), (pro, anti)]
+    return found
 
 
 def _winobias_text(line: str) -> str:

@@ -1,0 +1,99 @@
+"""Swaps of gender against what a reader holds to be right, and against WinoBias, which has both versions.
+
+    python -m experiments.counterfactuals [--quick] [--json out/counterfactuals.json]      needs LUTHIER_DATA
+
+Two hundred sentences judged by hand before there was a swapper: the share that is exactly right on the half that was
+looked at while developing and on the half that was run once, at the end; each wrong one is a row of its own. Then
+WinoBias, whose two versions of a sentence differ in the gender of pronouns: the share of sentences that become
+their other version. Sentences whose versions differ in more than words of gender are counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.record import Measured, finish
+from experiments._counterfactual_sentences import Judged, judged, winobias_pairs, words
+from luthier.data.swaps.lexicon import load_lexicon, shipped
+from luthier.data.swaps.names import names
+from luthier.data.swaps.swap import Swapper
+
+__all__ = ["gender", "main", "right", "share"]
+
+FLOOR = 0.95
+HALVES = ("seen while developing", "run once at the end")
+_GENDERED = re.compile(r"\b(?:he|she|him|her|his|hers|himself|herself)\b", re.IGNORECASE)
+
+
+def gender() -> Swapper:
+    """The swapper of the step, as it is by default."""
+    return Swapper(load_lexicon(shipped("gender")), names(), pronouns=True)
+
+
+def right(one: Judged, swapper: Swapper) -> bool:
+    """Whether every word becomes what the reader said, and nothing else; a name, any of the other gender."""
+    old, new = words(one.sentence.text), words(swapper.swap(one.sentence.text))
+    if len(old) != len(new):
+        return False
+    made = [(at, before, after) for at, (before, after) in enumerate(zip(old, new, strict=True)) if before != after]
+    if [edit[:2] for edit in made] != [edit[:2] for edit in one.edits]:
+        return False
+    side = names().side
+    for (_, before, after), (_, _, wanted) in zip(made, one.edits, strict=True):
+        if wanted == "*" and {side[before.capitalize()], side[after.capitalize()]} != {0, 1}:
+            return False
+        if wanted not in ("*", after):
+            return False
+    return True
+
+
+def share(holds: Sequence[bool]) -> tuple[float, float, float]:
+    """The share, with Wilson's interval of 95 % (Wilson 1927)."""
+    count, found, z = len(holds), sum(holds), 1.959964
+    middle = (found + z * z / 2) / (count + z * z)
+    half = z / (count + z * z) * (found * (count - found) / count + z * z / 4) ** 0.5
+    return found / count, middle - half, middle + half
+
+
+def measured(data: Path, *, quick: bool) -> list[Measured]:
+    """The rows of the table."""
+    swapper = gender()
+    rows: list[Measured] = []
+    wrong: list[Judged] = []
+    for half, name in enumerate(HALVES):
+        if quick and half:
+            continue
+        sentences = [one for one in judged(data) if one.half == half]
+        holds = [right(one, swapper) for one in sentences]
+        value, low, high = share(holds)
+        rows.append(Measured(f"judged sentences, {name}: exactly right", value, None, value, low, high, FLOOR))
+        wrong += [one for one, holding in zip(sentences, holds, strict=True) if not holding]
+    rows += [Measured(f"wrong: {one.sentence.source}, row {one.sentence.row}", 0, None, 0) for one in wrong]
+    pairs = winobias_pairs(data)
+    same = [pair for pair in pairs if _bare(pair[0]) == _bare(pair[1])]
+    value, low, high = share([swapper.swap(old).split() == new.split() for old, new in same])
+    rows.append(Measured("WinoBias: becomes its other version", value, None, value, low, high, FLOOR))
+    left_out = len(pairs) - len(same)
+    rows.append(Measured("WinoBias: left out, versions differ in more than pronouns", left_out, None, left_out))
+    return rows
+
+
+def _bare(text: str) -> str:
+    return " ".join(_GENDERED.sub("_", text).split())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the table; 1 where a share falls short."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="only the half that was seen while developing")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args(arguments)
+    return finish(measured(Path(os.environ["LUTHIER_DATA"]), quick=given.quick), given.json)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
