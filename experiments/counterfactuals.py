@@ -4,8 +4,9 @@
 
 Two hundred sentences judged by hand before there was a swapper: the share that is exactly right on the half that was
 looked at while developing and on the half that was run once, at the end; each wrong one is a row of its own. Then
-WinoBias, whose two versions of a sentence differ in the gender of pronouns: the share of sentences that become
-their other version. Sentences whose versions differ in more than words of gender are counted apart.
+WinoBias, whose two versions of a sentence differ in the gender of pronouns: the share of sentences that become their
+other version; those whose versions differ in more are left out. Last, a classifier whose training rows tie a class to a
+gender, with counterfactuals and, for control, with copies of as many rows (_counterfactual_effect.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.record import Measured, finish
+from experiments._counterfactual_effect import effects
 from experiments._counterfactual_sentences import Judged, judged, winobias_pairs, words
 from luthier.data.swaps.lexicon import load_lexicon, shipped
 from luthier.data.swaps.names import names
@@ -79,7 +81,7 @@ def measured(data: Path, *, quick: bool) -> list[Measured]:
     rows.append(Measured("WinoBias: becomes its other version", value, None, value, low, high, FLOOR))
     left_out = len(pairs) - len(same)
     rows.append(Measured("WinoBias: left out, versions differ in more than pronouns", left_out, None, left_out))
-    return rows
+    return [*rows, *effects(data, swapper, range(1, 4 if quick else 11))]
 
 
 def _bare(text: str) -> str:
