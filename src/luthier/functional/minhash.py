@@ -9,14 +9,13 @@ Broder, "On the resemblance and containment of documents", 1997; banding after L
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .word_hashes import word_hashes
 
 __all__ = [
     "Pair",
@@ -35,7 +34,6 @@ Words = NDArray[np.uint64]
 Ints = NDArray[np.int64]
 Signatures = NDArray[np.uint32]
 
-_WORD = re.compile(r"\w+|[^\w\s]")
 _SEED = 0x9E3779B97F4A7C15
 _FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 _RECALL = 0.99
@@ -43,8 +41,6 @@ _CHUNK = 1 << 18
 """Pairs, characters of text or numbers that are worked on at once: some megabytes."""
 _VERIFIED = 1 << 22
 """Characters of text that are verified at once."""
-_KNOWN = 1 << 18
-"""Words whose hashes are remembered."""
 
 
 @dataclass(frozen=True)
@@ -74,28 +70,13 @@ class Pair:
     similarity: float
 
 
-class _Hashes(dict[str, int]):
-    """The hash of each word, remembered."""
-
-    def __missing__(self, word: str) -> int:
-        if len(self) >= _KNOWN:
-            self.clear()
-        self[word] = found = _hash(word)
-        return found
-
-
 def shingles(texts: Sequence[str], size: int) -> Shingles:
     """Sets of `size` successive words (a punctuation mark is a word; case is ignored) of each text, hashed to 64 bits.
 
     A text shorter than `size` words has one shingle, the whole of it.
     """
-    return _shingles(texts, size, _Hashes())
-
-
-def _shingles(texts: Sequence[str], size: int, known: _Hashes) -> Shingles:
-    words = [_WORD.findall(text.casefold()) for text in texts]
-    count = np.fromiter(map(len, words), np.int64, len(words))
-    words_of = np.fromiter(map(known.__getitem__, itertools.chain.from_iterable(words)), np.uint64, int(count.sum()))
+    words_of, count = word_hashes(texts)
+    words_of = _mix(words_of)
     ends = np.cumsum(count)
     document = np.repeat(np.arange(len(texts)), count)
     left = np.repeat(ends, count) - np.arange(len(words_of))  # words from here to the text's end, this one included
@@ -220,12 +201,11 @@ def similar_pairs(
     may lie on disk. `wanted(firsts, seconds)` leaves out pairs that do not matter before they are verified.
     A pair at the threshold is missed with probability below 1.1 %, one well above it almost never.
     """
-    known = _Hashes()
     signature = np.empty((len(texts), permutations), np.uint32)
     places = np.empty(len(texts), np.int64)  # the texts that have a word, and a signature
     count = 0
     for begin, end in _runs(np.fromiter(map(len, texts), np.int64, len(texts)), _CHUNK):
-        sets = _shingles(texts[begin:end], size, known)
+        sets = shingles(texts[begin:end], size)
         filled = np.flatnonzero(np.diff(sets.starts))
         signature[count : count + len(filled)] = signatures(sets, permutations, seed)[filled]
         places[count : count + len(filled)] = begin + filled
@@ -242,14 +222,13 @@ def similar_pairs(
 
 def text_similarities(texts: Sequence[str], pairs: Ints, size: int) -> NDArray[np.float64]:
     """[m] Jaccard similarity of the shingle sets of the texts numbered pairs [m, 2]; a few megabytes at once."""
-    known = _Hashes()
     result = np.empty(len(pairs))
     # Texts may lie on disk: those that are used are fetched once, in their order.
     fetched = {number: texts[number] for number in np.unique(pairs).tolist()}
     lengths = np.fromiter((len(fetched[number]) for number in pairs.ravel().tolist()), np.int64, pairs.size)
     for begin, end in _runs(lengths.reshape(-1, 2).sum(axis=1), _VERIFIED):
         used, numbers = np.unique(pairs[begin:end], return_inverse=True)
-        sets = _shingles([fetched[number] for number in used.tolist()], size, known)
+        sets = shingles([fetched[number] for number in used.tolist()], size)
         result[begin:end] = similarities(sets, numbers.reshape(-1, 2))
     return result
 
@@ -325,10 +304,6 @@ def clusters(count: int, pairs: Sequence[Pair]) -> list[int]:
         if first != second:
             parent[max(first, second)] = min(first, second)
     return [root(index) for index in range(count)]
-
-
-def _hash(word: str) -> int:
-    return int.from_bytes(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def _mix(value: Words) -> Words:
