@@ -61,9 +61,10 @@ BREAKING = {
     "gopher_bullet_lines": "\n".join(f"- {line}" for line in LINES),
     "gopher_ellipsis_lines": "\n".join(line + ".." for line in LINES),
     "gopher_alphabetic_words": GOOD + " 11 22 33 44 55 66 77 88 99 00 12 13 14 15 16 17 18 19 20 21 23 24 25 26",
-    "gopher_stop_words": "We saw old mills near rivers, where farmers grind corn. We saw old carts. Some wheels turn slowly;"
-    " others stand still. Nobody knows when bread is baked. She writes names, dates, weights. His daughter"
-    " keeps books, counts sacks, feeds horses, sweeps floors, mends carts. In dry summers all work stops. Everyone waits for rain.",
+    "gopher_stop_words": "We saw old mills near rivers, where farmers grind corn. We saw old carts. Some wheels turn"
+    " slowly; others stand still. Nobody knows when bread is baked. She writes names, dates, weights. His daughter"
+    " keeps books, counts sacks, feeds horses, sweeps floors, mends carts. In dry summers all work stops. Everyone"
+    " waits for rain.",
     "gopher_repeated_lines": GOOD + "\n" + "\n".join(["Ho!"] * 3),
     "gopher_repeated_paragraphs": GOOD + "\n\nHo!\n\nHo!\n\nHo!",
     "gopher_repeated_line_characters": GOOD + "\n" + GOOD.split("\n")[0],
