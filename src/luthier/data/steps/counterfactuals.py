@@ -88,7 +88,7 @@ class Counterfactuals(Step):
     fluency: str | None = Field(
         None, min_length=1, description="a language model that must find the pair as fluent, such as embedded:nano"
     )
-    ratio: float = Field(1.2, gt=0, description="how many times the row's loss a token its counterfactual may have")
+    ratio: float = Field(1.1, gt=0, description="how many times the row's loss a token its counterfactual may have")
 
     def outside(self) -> Sequence[str]:
         """The lexicon, where it is the user's, and the model."""

@@ -24,7 +24,7 @@ import yaml
 from ...core.errors import DataError, LuthierError, Problem, nearest
 from ...core.plain_yaml import parse
 
-__all__ = ["LEXICONS", "Lexicon", "load_lexicon", "plural", "shipped"]
+__all__ = ["LEXICONS", "Lexicon", "load_lexicon", "plural", "read_yaml", "shipped"]
 
 LEXICONS = Path(__file__).resolve().parent.parent / "lexicons"
 """Where the lexicons that ship with the package lie."""
