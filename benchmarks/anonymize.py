@@ -7,8 +7,8 @@ a form, both engines are bare: our patterns at the step's certainty, presidio's 
 language model, every score) for the kinds that both know. A span is right where kind, start and end are; overlaps are
 settled in the same way on both sides. Names, organizations, places and addresses are measured where --model names a
 tagger. Leaks are values of known spans that still stand in their sentence after the step. Rates are by processor time,
-the engines in turn in one process. The words that our patterns look for beside a number were chosen with these sentences
-in view, so their figures say what is covered, not what a new text will give.
+the engines in turn in one process. The words that our patterns look for beside a number were chosen with these
+sentences in view, so their figures say what is covered, not what a new text will give.
 """
 
 from __future__ import annotations

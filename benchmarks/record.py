@@ -37,6 +37,8 @@ PACKAGES = (
     "sentence-transformers",
     "datasets",
     "datasketch",
+    "presidio-analyzer",
+    "phonenumbers",
     "numpy",
 )
 

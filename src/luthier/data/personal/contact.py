@@ -134,17 +134,17 @@ def find_macs(text: str) -> Iterator[Span]:
 # ---- telephone -------------------------------------------------------------------------------------------------------
 
 _PHONE = re.compile(
-    r"(?<![\w+$€£.=/<*])(?<!\d[-,])(?<![=*] )(?P<plus>\+|00(?=[1-9]))?(?:\(\+?\d{1,5}\)[ .-]?)?\d"
-    r"(?:(?:[ .-]{1,2}|[ -]?\(|\)[ .-]?|/)?\d){5,15}(?P<extension> ?(?:x|ext\.?) ?\d{1,6})?"
+    r"(?<![\w+$€£.=/<*])(?<!\d[-,])(?<![=*] )(?P<plus>\+|00(?=[1-9]))?(?:\(\+?\d[\d -]{0,5}\)[ .-]?)?\d"
+    r"(?:(?:[ .-]{1,2}|[ -]?\(|\)[ .-]?|/)?\d){4,15}(?P<extension> ?(?:x|ext\.?) ?\d{1,6})?"
     r"(?![\w%€$£]|[.,]\d|-\d| ?[=*<>])"
 )
 _CALL = re.compile(
     r"(?<!\w)(?:(?:tele)?phones?|tel|cell(?:phone|ular)?|mobiles?|fax|call(?:ed|ing|s)?|dial(?:ed|ing)?|text(?:ed)?|sms"
-    r"|whatsapp|contact|reach|ring|rufnummer|telefon|t[ée]l[ée]fono?|handy|desk|office|hotline|landline|pager|answer(?:ing)?"
-    r"|messages? (?:on|to|at)|helpline|support line)(?!\w)",
+    r"|whatsapp|contact|reach|ring|rufnummer|telefon|t[ée]l[ée]fono?|handy|desk|office|hotline|landline|pager"
+    r"|answering at|messages? (?:on|to|at)|helpline|support line)(?!\w)",
     re.IGNORECASE,
 )
-_CALL_AFTER = re.compile(r"\W{1,3}(?:office|fax|mobile|cell|home|work|tel|phone|direct|landline)\b", re.IGNORECASE)
+_CALL_AFTER = re.compile(r"[ (-]{1,2}(?:office|fax|mobile|cell|home|work|tel|phone|direct|landline)\b", re.IGNORECASE)
 _DATE = re.compile(
     r"(?:\d{4}([-./])\d{1,2}\1\d{1,2}|\d{1,2}([-./])\d{1,2}\2(?:\d\d|\d{4}))(?: \d{1,2})?"
     r"|(?:1\d|20)\d\d ?- ?(?:1\d|20)\d\d"
@@ -173,8 +173,11 @@ def find_phones(text: str, regions: tuple[str, ...], start: int, end: int) -> It
 
 def _phone_certainty(text: str, match: re.Match[str], digits: str, regions: tuple[str, ...]) -> float:
     written, start = match[0], match.start()
-    if len(set(digits)) == 1 or (len(digits) == 13 and digits[:3] in ("978", "979")):
+    book = len(digits) == 13 and digits[:3] in ("978", "979")
+    if len(set(digits)) == 1 or book or (written.isdecimal() and digits.endswith("00000")):
         return 0.0
+    if match["plus"] and len(written) == len(digits) + 1:  # a sum is written so as well
+        return 0.85 if _is_possible(written) else 0.0
     if match["plus"] and (written[0] == "+" or (len(digits) > 9 and not written.isdecimal())):
         return 0.85
     # Two dates and a decimal number are written with the same signs.
@@ -196,6 +199,16 @@ def _phone_certainty(text: str, match: re.Match[str], digits: str, regions: tupl
     if len(digits) < 9 or _OTHER_FORM.fullmatch(written):
         return 0.0
     return 0.55 if _is_in_a_plan(written, regions) else 0.2
+
+
+def _is_possible(written: str) -> bool:
+    """Whether some country has numbers of this length; written with a plus sign and its calling code."""
+    import phonenumbers
+
+    try:
+        return bool(phonenumbers.is_possible_number(phonenumbers.parse(written)))
+    except phonenumbers.NumberParseException:
+        return False
 
 
 def _is_in_a_plan(written: str, regions: tuple[str, ...]) -> bool:

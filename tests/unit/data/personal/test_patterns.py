@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import phonenumbers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +40,7 @@ FOUND = [
     ("Fax: +41 (0)69 979 80 58", "phone", "+41 (0)69 979 80 58"),
     ("Mobile: 0490 39 07 81", "phone", "0490 39 07 81"),
     ("020 7219 3000", "phone", "020 7219 3000"),
+    ("tel. (022) 12345", "phone", "(022) 12345"),
     ("mobile \uff10\uff12\uff10 7219 3000", "phone", "\uff10\uff12\uff10 7219 3000"),
     ("She was born on March 3, 1985.", "birth_date", "March 3, 1985"),
     ("Date of birth: 03/04/1985", "birth_date", "03/04/1985"),
@@ -49,6 +51,9 @@ FOUND = [
 LEFT = [
     "In 1914-1918 there were 10,000,000 soldiers.",
     "3.14159265358979 and 2.71828182845905",
+    "Answer: 99034068, and call twice: 10000000",
+    "472547338\n+960397912423686",
+    "filed under 1900-1920, Home",
     "ISBN 978-3-16-148410-0",
     "He has 2000-500=1500 phones.",
     "There were 1 000 000 + 1 500 000 of them.",
@@ -102,6 +107,21 @@ def test_the_longest_wins_then_the_most_certain() -> None:
 
 def test_a_value_is_known_again_as_a_whole_word_only() -> None:
     assert [span.start for span in repeated("X1 and AX1 and X12 and (X1)", {"X1": "passport"})] == [0, 24]
+
+
+def test_example_numbers_of_every_country_are_found() -> None:
+    """Google's example of each region: with its country, and as it is written at home behind the word."""
+    styles = phonenumbers.PhoneNumberFormat
+    asked = missed = 0
+    for region in sorted(phonenumbers.SUPPORTED_REGIONS):
+        number = phonenumbers.example_number_for_type(region, phonenumbers.PhoneNumberType.MOBILE)
+        for style, before in ((styles.INTERNATIONAL, "write or "), (styles.E164, ""), (styles.NATIONAL, "Phone: ")):
+            written = "" if number is None else phonenumbers.format_number(number, style)
+            if sum(map(str.isdigit, written)) >= 7 and "555" not in written:
+                asked += 1
+                missed += ("phone", written) not in found(f"{before}{written} ok")
+    assert asked > 600
+    assert missed <= 0.01 * asked
 
 
 @given(st.text(alphabet="0123456789 .-()+@:/abAB\n\\xn\u00a0\uff11\u00b2", max_size=60) | st.text(max_size=60))
