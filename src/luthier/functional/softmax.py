@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 _RATE, _BATCH = 4.0, 64
-"""For vectors of unit length, whose logistic loss has a curvature of at most 1/2."""
+"""The rate at the start, for vectors of unit length; it falls to zero, so that the last rows seen count no more."""
 
 
 def fitted(vectors: Floats, classes: Ints, count: int, epochs: int, seed: int) -> tuple[Floats, Floats]:
@@ -23,15 +23,14 @@ def fitted(vectors: Floats, classes: Ints, count: int, epochs: int, seed: int) -
     draw = np.random.default_rng([seed, 19])
     weights = draw.normal(0, 0.01, (count, vectors.shape[1])).astype(np.float32)
     biases = np.zeros(count, np.float32)
-    for _ in range(epochs):
-        order = draw.permutation(len(vectors))
-        for low in range(0, len(order), _BATCH):
-            chosen = order[low : low + _BATCH]
-            wrong = probabilities(vectors[chosen], weights, biases)
-            wrong[np.arange(len(chosen)), classes[chosen]] -= 1
-            wrong *= _RATE / len(chosen)
-            weights -= wrong.T @ vectors[chosen]
-            biases -= wrong.sum(axis=0)
+    order = np.concatenate([draw.permutation(len(vectors)) for _ in range(epochs)])
+    for low in range(0, len(order), _BATCH):
+        chosen = order[low : low + _BATCH]
+        wrong = probabilities(vectors[chosen], weights, biases)
+        wrong[np.arange(len(chosen)), classes[chosen]] -= 1
+        wrong *= _RATE * (1 - low / len(order)) / len(chosen)
+        weights -= wrong.T @ vectors[chosen]
+        biases -= wrong.sum(axis=0)
     return weights, biases
 
 
@@ -44,12 +43,19 @@ def probabilities(vectors: Floats, weights: Floats, biases: Floats) -> Floats:
     return result
 
 
-def error_norms(vectors: Floats, classes: Ints, *, epochs: int, fits: int, seed: int) -> NDArray[np.float64]:
-    """[n] EL2N scores, 0 to sqrt(2): the mean over `fits` short trainings of the norm of each row's error."""
+def error_norms(
+    vectors: Floats, classes: Ints, *, epochs: int, fits: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """[n] EL2N scores, 0 to sqrt(2), and [n] whether a row's class is the one that the fits find most probable.
+
+    A score is the mean over `fits` short trainings of the norm of the row's error.
+    """
     count = int(classes.max()) + 1
-    total = np.zeros(len(vectors))
+    norms = np.zeros(len(vectors))
+    chances = np.zeros((len(vectors), count), np.float32)
     for number in range(fits):
-        wrong = probabilities(vectors, *fitted(vectors, classes, count, epochs, seed + number))
-        wrong[np.arange(len(classes)), classes] -= 1
-        total += np.linalg.norm(wrong, axis=1)
-    return total / fits
+        found = probabilities(vectors, *fitted(vectors, classes, count, epochs, seed + number))
+        chances += found
+        found[np.arange(len(classes)), classes] -= 1
+        norms += np.linalg.norm(found, axis=1)
+    return norms / fits, chances.argmax(axis=1) == classes

@@ -83,13 +83,12 @@ def test_hashed_vectors_are_of_unit_length_and_near_for_texts_that_share_words()
 def test_the_scores_are_norms_of_errors_of_the_short_trainings() -> None:
     draw = np.random.default_rng(2)
     vectors, classes = unit(draw.normal(size=(90, 6))), draw.integers(0, 3, 90)
-    found = error_norms(vectors, classes, epochs=2, fits=2, seed=4)
-    expected = [
-        np.linalg.norm(probabilities(vectors, *fitted(vectors, classes, 3, 2, seed)) - np.eye(3)[classes], axis=1)
-        for seed in (4, 5)
-    ]
+    found, right = error_norms(vectors, classes, epochs=2, fits=2, seed=4)
+    chances = [probabilities(vectors, *fitted(vectors, classes, 3, 2, seed)) for seed in (4, 5)]
+    expected = [np.linalg.norm(one - np.eye(3)[classes], axis=1) for one in chances]
     assert found == pytest.approx(np.mean(expected, axis=0), abs=1e-6)
     assert not np.allclose(expected[0], expected[1])
+    assert right.tolist() == (np.mean(chances, axis=0).argmax(axis=1) == classes).tolist()
 
 
 def test_rows_with_a_wrong_class_are_the_hardest() -> None:
@@ -98,8 +97,10 @@ def test_rows_with_a_wrong_class_are_the_hardest() -> None:
     vectors = unit(np.eye(3)[true] @ draw.normal(size=(3, 16)) + 0.3 * draw.normal(size=(300, 16)))
     told = true.copy()
     told[:15] = (told[:15] + 1) % 3
-    scores = error_norms(vectors, told, epochs=3, fits=3, seed=1)
+    scores, right = error_norms(vectors, told, epochs=3, fits=3, seed=1)
     assert set(np.argsort(-scores)[:15].tolist()) == set(range(15))
+    assert not right[:15].any()
+    assert right[15:].mean() > 0.97
 
 
 def test_the_classifier_learns() -> None:
