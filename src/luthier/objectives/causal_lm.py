@@ -41,6 +41,7 @@ class CausalLM(Objective):
             f"the row '{example.id}' has the parts {', '.join(example.parts) or '(none)'}",
             where=str(example.origin),
             expected="messages or text, for the objective causal_lm",
+            remedy="use an objective for this kind of data, or name the format in data.train",
         )
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
