@@ -2,8 +2,10 @@
 
 By default every stratum gets the same share and its rows come again as often as that takes: nothing is lost, and an
 epoch grows longer. `temperature` keeps some of the imbalance, `effective` weighs by the effective number of samples,
-`shares` names the shares. `how: drop` takes rows out, and with `size` it draws a stratified sample (temperature 1 for
-shares as they are). Which rows leave depends on seed and id alone. A stratum whose share is 0 leaves.
+`shares` names the shares. Where strata are tiny, `limit` keeps their rows from being learned by heart: beyond four
+times, repeats add little (Muennighoff et al. 2023). `how: drop` takes rows out; with `size` it draws a stratified
+sample (temperature 1 for shares as they are). Which rows leave depends on seed and id alone. A stratum whose share is 0
+leaves.
 Errors: DataError where no row has a class or the group named, or shares name a stratum that is not there.
 Source: temperature: Arivazhagan et al. 2019 (arXiv:1907.05019); effective number: Cui et al. 2019 (arXiv:1901.05555).
 """
