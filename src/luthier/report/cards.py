@@ -30,6 +30,9 @@ _SPECIAL = re.compile(r"([\\`*\[\]<|~&]|(?<!\w)_|_(?!\w)|^[>#+=-])")
 _METRICS = {
     "classification.accuracy": "accuracy",
     "classification.macro_f1": "f1",
+    "tagging.f1": "f1",
+    "tagging.precision": "precision",
+    "tagging.recall": "recall",
     "perplexity.perplexity": "perplexity",
     "text_match.bleu": "bleu",
     "text_match.exact": "exact_match",
@@ -129,10 +132,21 @@ def _results(record: Record, task: str) -> list[dict[str, Any]]:
     ]
 
 
+_TASKS = {"classify": "text-classification", "masked_lm": "fill-mask", "tag": "token-classification"}
+"""What the hub calls the tasks of objectives; the others write text."""
+
+
+_LOADS = {
+    "text-classification": ("AutoModelForSequenceClassification", "sequence_classification"),
+    "token-classification": ("AutoModelForTokenClassification", "token_classification"),
+    "fill-mask": ("AutoModelForMaskedLM", "masked_lm"),
+}
+"""The class of transformers that loads a model for a task, and what Luthier's loader calls the task."""
+
+
 def _task(record: Record) -> str:
     phases = _phases(record)
-    classify = bool(phases) and phases[-1]["objective"] == "classify"
-    return "text-classification" if classify else "text-generation"
+    return _TASKS.get(phases[-1]["objective"], "text-generation") if phases else "text-generation"
 
 
 def _phases(record: Record) -> list[dict[str, Any]]:
@@ -222,6 +236,7 @@ def _view(record: Record) -> dict[str, Any]:
         "source": source,
         "base": _hub_id(source) or "PATH_OF_THE_BASE_MODEL",
         "task": _task(record),
+        "loads": _LOADS.get(_task(record), ("AutoModelForCausalLM", "causal_lm")),
         "place": _place(record),
         "chat": _has_template(record),
         "labels": _labels(record),
