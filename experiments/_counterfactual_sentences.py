@@ -10,6 +10,9 @@ changes gender, ships and countries do not; so do words for people in general wh
 fixed words ("mankind", "manner") and not God. Known people of history stay, and all that is said of them. Surnames and
 names of places stay. "Mr" becomes "Mrs" and "Mrs", "Miss" and "Ms" become "Mr". Facts of the body stay where a swap
 makes nonsense. The article before a word follows it.
+
+One reader judged all of them and then wrote the code, so the second half was not run before the end but is not blind:
+its sentences had been read. The versions that WinoBias itself gives are the other measure.
 """
 
 from __future__ import annotations

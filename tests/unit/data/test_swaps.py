@@ -39,6 +39,7 @@ EXACT = [
     ("The policemen thanked the princes' wives.", "The policewomen thanked the princesses' husbands."),
     ("Mr. Henry Brown met Mrs. Scott.", "Mrs. Martha Brown met Mr. Scott."),
     ("Miss Smith is here, sir.", "Mr. Smith is here, madam."),
+    ("She met an earl.", "He met a countess."),
     ("Mary told James.", "James told Mary."),
     ("Will you ask Will?", "Will you ask Sally?"),
     ("Ladies and gentlemen, the Count of Morcerf!", "Gentlemen and ladies, the Countess of Morcerf!"),
