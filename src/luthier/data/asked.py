@@ -3,8 +3,8 @@
 A row's prompt is its texts up to what is learned: user turns, parts like "prompt", "question", "context", "text"; its
 answers are the trained turns, parts like "chosen" and "completion", and references in the target. System turns and
 tools are left out, since whole data sets share them. Of a prompt of 40 words or more that has an answer, the first and
-the last sentence are what is asked, since that is where a question stands, and the rest is the passage. A row without
-an answer is asked part by part.
+the last sentence are what is asked, since that is where a question stands, and the rest is the passage; so is one of
+the two if it has 40 words itself. A row without an answer is asked part by part.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ _LEFT_OUT = ("rejected", "tools")
 class Asked:
     """A row as lists of words.
 
-    prompt: all that it begins with. pieces: what is asked, each to be matched for itself. passage: the rest of a long
-    prompt, else empty. answers: what is learned first, then the references. said: question and answer as text.
+    prompt: all that it begins with. pieces: what is asked, each to be matched for itself. passage: of a long prompt
+    what is none of these, else empty. rest: all of a long prompt but the question. answers: what is learned first,
+    then the references; one may be empty. question, answer: what is asked and what is learned, as texts.
     """
 
     prompt: Words
     pieces: tuple[Words, ...]
     passage: Words
+    rest: Words
     answers: tuple[Words, ...]
     question: str
     answer: str
@@ -52,11 +54,6 @@ class Asked:
         return self.prompt + (self.answers[0] if self.answers else [])
 
     @property
-    def lead(self) -> Words:
-        """The prompt up to the question; empty where the question is all of it."""
-        return self.prompt[: len(self.prompt) - len(self.pieces[-1])] if self.answers and len(self.pieces) == 2 else []
-
-    @property
     def short(self) -> Words:
         """What is asked and the answer that is learned, without a passage."""
         return [word for piece in (*self.pieces, *self.answers[:1]) for word in piece]
@@ -68,13 +65,21 @@ def asked_of(example: Example) -> Asked:
     told = tuple(words(text) for text in answers)
     parts = [found for text in prompts if (found := words(text))]
     prompt = [word for part in parts for word in part]
-    pieces, passage, question = tuple(parts), [], "\n".join(prompts)
+    pieces, question = tuple(parts), "\n".join(prompts)
+    passage: Words = []
+    rest: Words = []
     if told and len(prompt) >= _LONG:
-        first, last, question = _edges("\n".join(prompts))
-        pieces, passage = (first, last), prompt[len(first) : len(prompt) - len(last)]
+        first, opening, last, question = _edges("\n".join(prompts))
+        rest = prompt[: len(prompt) - len(last)]
+        pieces, passage = (first, last), rest[len(first) :]
+        if len(first) >= _LONG > len(last):  # a passage without a full stop
+            pieces, passage = (last,), rest
+        elif len(last) >= _LONG > len(first):
+            pieces, question = (first,), opening
+            passage = rest = prompt[len(first) :]
     elif told and prompt:
         pieces = (prompt,)
-    return Asked(prompt, pieces, passage, told, question, answers[0] if answers else "")
+    return Asked(prompt, pieces, passage, rest, told, question, answers[0] if answers else "")
 
 
 def _sides(example: Example) -> tuple[list[str], list[str]]:
@@ -96,13 +101,14 @@ def _sides(example: Example) -> tuple[list[str], list[str]]:
     return prompts, list(dict.fromkeys([*(["\n".join(trained)] if trained else []), *references]))
 
 
-def _edges(text: str) -> tuple[Words, Words, str]:
-    """The words of the first and of the last sentence, and the last as text."""
+def _edges(text: str) -> tuple[Words, str, Words, str]:
+    """The first and the last sentence, each as words and as text."""
     ends = [match.end() for match in _SENTENCE.finditer(text)]
     sentences = [text[begin:end] for begin, end in zip([0, *ends], [*ends, len(text)], strict=True)]
     first: Words = []
+    opening = ""
     for sentence in sentences:
-        first = first + words(sentence)
+        first, opening = first + words(sentence), opening + sentence
         if len(first) >= _FEW:
             break
     last: Words = []
@@ -111,4 +117,4 @@ def _edges(text: str) -> tuple[Words, Words, str]:
         last, said = words(sentence) + last, sentence + said
         if len(last) >= _FEW:
             break
-    return first, last, said.strip()
+    return first, opening.strip(), last, said.strip()

@@ -1,6 +1,6 @@
 """Removes rows that mean the same as another, by the vectors of an encoder; tells of copies across splits.
 
-Rows are alike when each of what is asked, the answer, and what a long prompt says before has a cosine of at least
+Rows are alike when each of what is asked, the answer, and the rest of a long prompt has a cosine of at least
 `threshold` with the other row's, and when their numbers, classes and tool calls are equal: encoders hardly see that 12
 is not 21. Rows are compared within clusters of their vectors (spherical k-means); two alike rows in different clusters
 are missed, which `clusters: 1` rules out at quadratic cost. Rows are taken in order, the first of the file first or the
@@ -150,8 +150,7 @@ class SemanticDeduplicate(Step):
 class _Vectors:
     """n rows as they are compared.
 
-    views: [n, H] unit vectors of what is asked, of the answer, of what is before the
-    question; zero where a row has none. whole: the
+    views: [n, H] unit vectors of what is asked, of the answer, of the rest; zero where a row has none. whole: the
     three side by side, of unit length. keys: [n] equal where numbers, classes and calls are.
     """
 
@@ -167,7 +166,7 @@ class _Vectors:
             for texts in (
                 [one.question for one in asked],
                 [one.answer for one in asked],
-                [" ".join(one.lead) for one in asked],
+                [" ".join(one.rest) for one in asked],
             )
         )
         keys = np.array([_key(row, one) for row, one in zip(rows, asked, strict=True)], np.int64)
@@ -212,7 +211,7 @@ def _key(row: Example, asked: Asked) -> int:
     messages = row.parts.get("messages", ())
     calls = [dict(turn.extra) for turn in messages if not isinstance(turn, str)]
     target = None if isinstance(row.target, tuple) and calls else row.target
-    numbers = [_NUMBER.findall(text) for text in (asked.question, asked.answer, " ".join(asked.lead))]
+    numbers = [_NUMBER.findall(text) for text in (asked.question, asked.answer, " ".join(asked.rest))]
     return _digest(json.dumps([numbers, target, calls], sort_keys=True, default=str))
 
 
