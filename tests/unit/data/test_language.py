@@ -58,6 +58,12 @@ def test_what_is_too_short_or_no_language_stays_and_is_noted() -> None:
     assert run(rows, shortest=5)[1][0].reason.startswith(("another language: ", "language unknown: "))
 
 
+def test_what_the_identifier_calls_no_language_stays() -> None:
+    kept, entries, _ = run([text("qwrtz xkcdv bnmpl zzxxy kkjjh ggffd")])
+    assert kept == ["r1"]
+    assert entries[0].reason == "language unknown: zxx (1.00)"
+
+
 def test_the_threshold_is_that_of_all_unwanted_languages_together() -> None:
     doubtful = "Neudefinition von Scriptelement im Device"
     shares = probabilities(prose(doubtful))
