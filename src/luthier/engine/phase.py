@@ -33,6 +33,7 @@ __all__ = [
     "Setting",
     "Splits",
     "adapted",
+    "base_phase",
     "encoding_of",
     "examine_models",
     "facts_of",
@@ -90,14 +91,14 @@ def examine_models(setting: Setting) -> None:
 
 
 def open_model(
-    setting: Setting, number: int, *, dtype: torch.dtype | None = None, dropout: float | None = None
+    setting: Setting, number: int, *, base: bool = False, dtype: torch.dtype | None = None, dropout: float | None = None
 ) -> Loaded:
     """The model before phase `number` (from 0): its source, with the results of the phases before it folded in.
 
-    dropout: sets every dropout of the model; None keeps its own.
+    base: the model before the first phase in its place, with the head of phase `number`. dropout: sets every dropout of the model; None keeps its own.
     """
     phase = setting.recipe.phases[number]
-    source, earlier = _before(setting.recipe, number)
+    source, earlier = _before(setting.recipe, 0 if base else number)
     if earlier is not None:
         before = setting.recipe.phases[earlier]
         loaded = adapted(setting, earlier, dtype=torch.float32, trained=True)
@@ -340,11 +341,19 @@ def _record(
     )
 
 
-def fit_head(setting: Setting, splits: Splits) -> Loaded:
-    """The base of a task that needs a head: the first phase with the body frozen and only the head trained."""
-    phase = setting.recipe.phases[0]
+def base_phase(recipe: Recipe) -> int:
+    """The phase (from 0) whose head and data base has: the first, or the last where only that has the head measured."""
+    tasks = [phase.objective.task for phase in recipe.phases]
+    return 0 if tasks[0] == tasks[-1] else len(tasks) - 1
+
+
+def fit_head(setting: Setting, splits: Splits, number: int = 0) -> Loaded:
+    """The base of a task that needs a head: the model before the first phase, its body frozen, and only the head
+    trained, as phase `number` (from 0) would.
+    """
+    phase = setting.recipe.phases[number]
     # Without dropout a frozen body gives the same features at every step: what is fitted is a linear model on them.
-    loaded = open_model(setting, 0, dropout=0.0)
+    loaded = open_model(setting, number, base=True, dropout=0.0)
     if not loaded.fresh:
         return loaded
     setting.log("note", text="the base of a task that needs a head: the body stays frozen, a head is trained")
@@ -353,9 +362,9 @@ def fit_head(setting: Setting, splits: Splits) -> Loaded:
         update={"name": "base", "adaptation": head, "optimizer": build("optimizers", "adamw"), "penalties": ()}
     )
     model = head.apply(loaded.model)
-    encoding = encoding_of(setting, 0, loaded)
-    rows = _encoded(setting, 0, splits, "train", encoding)
-    validation = _encoded(setting, 0, splits, "validation", encoding)
+    encoding = encoding_of(setting, number, loaded)
+    rows = _encoded(setting, number, splits, "train", encoding)
+    validation = _encoded(setting, number, splits, "validation", encoding)
     machine = setting.recipe.machine.model_copy(update={"gradient_checkpointing": False})  # the body keeps nothing
     room = make_room(model, plain, machine, setting.compute.device, _lengths(rows), validates=bool(validation))
     if room.note:

@@ -15,7 +15,7 @@ from ..core.files import sha256_of
 from ..core.recipe import Recipe
 from ..core.run import digest_of
 from ..data.inputs import Inputs
-from ..engine.phase import Setting
+from ..engine.phase import Setting, base_phase
 from ..models.load import resolve
 
 __all__ = ["Key", "base_key", "check_key", "export_key", "prepare_key", "train_key"]
@@ -80,7 +80,9 @@ def base_key(setting: Setting) -> Key:
     encoding = {"objective": describe(last.objective), "max_length": last.max_length, "overlong": last.overlong}
     plain = setting.recipe.plain()
     checking = {"checks": _with_contents(plain.get("checks"), inputs), "decoding": plain.get("decoding")}
-    return _key({"phase": train_key(setting, 0).digest, "encoding": encoding, **checking}, inputs)
+    return _key(
+        {"phase": train_key(setting, base_phase(setting.recipe)).digest, "encoding": encoding, **checking}, inputs
+    )
 
 
 def export_key(setting: Setting) -> Key:

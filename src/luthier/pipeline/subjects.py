@@ -62,7 +62,7 @@ def _open(setting: Setting, name: str, dtype: torch.dtype) -> Loaded:
 
 
 def _base(setting: Setting) -> Loaded:
-    first = setting.recipe.phases[0].objective
-    if first.task != "causal_lm":  # opened as it is where its head is there already
-        return phases.fit_head(setting, splits_of(setting, 0))
+    number = phases.base_phase(setting.recipe)
+    if setting.recipe.phases[number].objective.task != "causal_lm":  # opened as it is where its head is there already
+        return phases.fit_head(setting, splits_of(setting, number), number)
     return phases.open_model(setting, 0)
