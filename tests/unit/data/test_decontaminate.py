@@ -186,6 +186,12 @@ def test_an_answer_that_was_emptied_is_no_copy() -> None:
     assert kinds(entries)["empty"][0] == "question of an evaluation row with another answer"
 
 
+def test_the_same_question_and_answer_on_another_passage_is_no_copy() -> None:
+    other = " ".join(f"word{number}" for number in range(60))
+    _, entries, _ = run([chat(f"{other}.\n\n{QUESTION}", ANSWER, "elsewhere")], [told("t1")])
+    assert "copy of an evaluation row" not in {entry.kind for entry in entries}
+
+
 # ---- actions and files -----------------------------------------------------------------------------------------------
 
 
