@@ -95,7 +95,8 @@ def open_model(
 ) -> Loaded:
     """The model before phase `number` (from 0): its source, with the results of the phases before it folded in.
 
-    base: the model before the first phase in its place, with the head of phase `number`. dropout: sets every dropout of the model; None keeps its own.
+    base: the model before the first phase in its place, with the head of phase `number`.
+    dropout: sets every dropout of the model; None keeps its own.
     """
     phase = setting.recipe.phases[number]
     source, earlier = _before(setting.recipe, 0 if base else number)

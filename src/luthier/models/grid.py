@@ -31,6 +31,7 @@ class Grid:
 
     @classmethod
     def of(cls, batch: Batch) -> Grid:
+        """The grid of a batch, as wide as its longest sequence."""
         lengths = batch.starts.diff().long()
         width = int(lengths.max())
         mask = torch.arange(width, device=lengths.device) < lengths[:, None]
