@@ -88,7 +88,7 @@ class Lora(Adaptation):
             fan_in_fan_out=_transposed(model, targets),
             modules_to_save=head or None,
             bias="none",
-            task_type="SEQ_CLS" if head else "CAUSAL_LM",
+            task_type=_task_type(model, head),
         )
         with warnings.catch_warnings():
             # PEFT asks for an attribute that transformers renamed; a user can do nothing about it.
@@ -268,3 +268,10 @@ def _check_config(path: Path, expected: dict[str, Any]) -> None:
     ]
     if problems:
         raise ModelError(problems)
+
+
+def _task_type(model: Any, head: Any) -> str | None:
+    """PEFT's name of the task, by which it wraps a model; None, the plain wrapper, for one that fills masks."""
+    if not model.can_generate() and model.get_output_embeddings() is not None:
+        return None
+    return "SEQ_CLS" if head else "CAUSAL_LM"
