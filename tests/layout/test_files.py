@@ -52,7 +52,8 @@ def test_public_names_are_those_in_all(module: Module) -> None:
         for node in module.tree.body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         and not node.name.startswith("_")
-        and not any(ast.unparse(decorator).startswith("app.") for decorator in node.decorator_list)  # a command
+        # a command is called by the command line
+        and not any(ast.unparse(decorator).startswith(("app.", "data.")) for decorator in node.decorator_list)
     ]
     assert [name for name in own if name not in module.exported] == []
 
@@ -122,7 +123,7 @@ def test_nothing_is_left_unfinished(module: Module) -> None:
 
 @every
 def test_no_function_only_pretends(module: Module) -> None:
-    """A body of `pass` or `...` alone stands only in a Protocol, which has nothing to do."""
+    """A body of `pass` or `...` alone stands only in a Protocol or an overload, which have nothing to do."""
     protocols = {
         id(method)
         for cls in ast.walk(module.tree)
@@ -133,6 +134,7 @@ def test_no_function_only_pretends(module: Module) -> None:
         function.name
         for function in module.functions
         if id(function) not in protocols
+        and not any(ast.unparse(decorator) == "overload" for decorator in function.decorator_list)
         and all(
             isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
             for node in function.body

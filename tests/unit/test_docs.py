@@ -36,6 +36,7 @@ COMMANDS = {command.name or command.callback.__name__ for command in app.registe
 DATA = {"train": "rows.jsonl", "validation": 0.1, "test": 0.1}
 BASE = {"name": "base", "model": "embedded:nano", "data": DATA}
 CLASSIFIER = {"model": "embedded:minilm", "phases": [{"objective": "classify"}]}
+TAGGER = {"model": "embedded:minilm", "phases": [{"objective": "tag"}]}
 
 
 def blocks(*kinds: str) -> Iterator[Any]:
@@ -156,7 +157,8 @@ def test_yaml_blocks_validate(text: str) -> None:
     elif value.keys() <= Recipe.model_fields.keys() | {"format"}:
         # A part of a recipe; a format belongs to a source.
         given = {"data": {"train": {"path": "rows.jsonl", **value}}} if "format" in value else value
-        load_recipe(BASE | CLASSIFIER | given if "classification" in text else BASE | given)
+        fitting = CLASSIFIER if "classification" in text else TAGGER if "tagging" in text else {}
+        load_recipe(BASE | fitting | given)
     else:
         known = {info.alias or name for name, info in Phase.model_fields.items()}
         assert value.keys() <= known | {"steps"}, sorted(value)

@@ -130,7 +130,7 @@ class Step(Component):
         raise NotImplementedError(type(self).__name__)
 
     def hide(self, text: str) -> str:
-        """A text as it may stand in the ledger once this step has run: what earlier steps wrote there goes through it."""
+        """A text as it may stand in the ledger once this step has run; what earlier steps wrote goes through it."""
         return text
 
 

@@ -26,7 +26,7 @@ class Inputs:
     gone: list[str] = field(default_factory=list)
 
     def of(self, path: str) -> dict[str, str]:
-        """SHA-256 of a file (SQLite's too), of each in a folder, or of embedded data; empty for what is none of these."""
+        """SHA-256 of a file (SQLite's too), of each in a folder, or of embedded data; empty for anything else."""
         place = database_file(path) or Path(path)
         if path.startswith(PREFIX):
             found = {path: sha256_of(embedded_data(path))}

@@ -79,15 +79,19 @@ class Memory:
     """Keeps everything in lists."""
 
     def keep(self, name: str, rows: Iterable[Example]) -> Rows:
+        """The rows, kept."""
         return rows if isinstance(rows, list) else list(rows)
 
     def ledger(self, name: str) -> Ledger:
+        """A ledger to write to."""
         return Ledger()
 
     def each(self, name: str, steps: Sequence[Step], rows: Rows, split: str, seed: int) -> list[Done]:
+        """The row steps on rows that `keep` or `each` gave, shard by shard."""
         return [through(steps, rows, split, seed)]
 
     def joined(self, shards: Sequence[Rows]) -> Rows:
+        """Shards that `each` gave as one sequence."""
         return shards[0] if len(shards) == 1 else [row for shard in shards for row in shard]
 
 
@@ -102,6 +106,7 @@ class Disk:
         self.processes = processes or len(os.sched_getaffinity(0))
 
     def keep(self, name: str, rows: Iterable[Example]) -> Rows:
+        """The rows, kept."""
         files = []
         for number, some in enumerate(batched(rows, self.shard)):
             files.append(self.folder / f"{name}-{number:05}.parquet")
@@ -109,9 +114,11 @@ class Disk:
         return Stored(files)
 
     def ledger(self, name: str) -> Ledger:
+        """A ledger to write to."""
         return Ledger.spilling(self.folder, f"{name}.ledger")
 
     def each(self, name: str, steps: Sequence[Step], rows: Rows, split: str, seed: int) -> list[Done]:
+        """The row steps on rows that `keep` or `each` gave, shard by shard."""
         assert isinstance(rows, Stored)
         jobs = [
             {
@@ -133,6 +140,7 @@ class Disk:
         return [_done(str(job["into"]), len(steps)) for job in jobs]
 
     def joined(self, shards: Sequence[Rows]) -> Rows:
+        """Shards that `each` gave as one sequence."""
         return Stored([file for shard in shards if isinstance(shard, Stored) for file in shard.files])
 
 

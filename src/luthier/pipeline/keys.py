@@ -38,18 +38,13 @@ def prepare_key(setting: Setting) -> Key:
     given = [recipe.data, *(phase.data for phase in recipe.phases if phase.data is not None)]
     return _key(
         {
-            "data": [_with_step_files(data.model_dump(mode="json"), inputs) for data in given],
+            "data": [data.model_dump(mode="json") for data in given],
             "files": [inputs.of_data(data) for data in given],
             "seed": setting.seed,
             "luthier": __version__,
         },
         inputs,
     )
-
-
-def _with_step_files(data: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]:
-    """The data with the contents of files that its steps name (decisions, evaluation sets, lexicons)."""
-    return {**data, "steps": _with_contents(data["steps"], inputs)}
 
 
 def train_key(setting: Setting, number: int) -> Key:

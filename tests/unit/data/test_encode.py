@@ -14,8 +14,8 @@ from luthier.core.errors import DataError, ModelError
 from luthier.core.example import Example, Origin, Turn, turns
 from luthier.data import encode
 from luthier.data.encode import Encoding, encode_all
-from luthier.data.spelled import spelled
 from luthier.data.parts import wanted_of
+from luthier.data.spelled import spelled
 from luthier.objectives.causal_lm import CausalLM
 
 LONG = "Once upon a time there was a small wolf who could not howl. " * 8

@@ -3,7 +3,8 @@
 The rows' vectors are cut into folds; a softmax regression trained on the others gives each row's probabilities. Rows
 whose label they contradict more surely than the label's other rows do are noted, with the label that is probable; they
 are dropped or relabeled where `action` says so. Rare classes are found more often than they are wrong: look at what is
-noted before it is dropped (`luthier data review --ledger`). Facts: how many, of which labels, taken for which.
+noted before it is dropped (`luthier data review FILE --ledger LEDGER`). Facts: how many, of which labels, taken for
+which.
 Errors: DataError where no row has a class, or there are fewer than two; as load_embedder.
 Source: Northcutt et al. 2021 (arXiv:1911.00068).
 """

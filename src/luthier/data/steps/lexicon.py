@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -37,6 +37,9 @@ class Lexicon(Step):
     model: str | None = Field(None, description="whose tokenizer the terms are held against; None: of no one")
     weight: float = Field(1.0, gt=0, description="training rows with a term count so many times in the loss")
     least: int = Field(5, ge=1, description="times that a term occurs at least before it is proposed as a token")
+
+    def outside(self) -> Sequence[str]:
+        return [self.terms] if isinstance(self.terms, str) else []
 
     def run(self, examples: Iterable[Example], context: StepContext) -> Iterator[Example]:
         terms = self._terms()

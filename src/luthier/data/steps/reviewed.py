@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -48,6 +48,9 @@ class Reviewed(Step):
             expected = "{id, reviewer, action: keep, drop, relabel or edit}"
             raise refused(Problem(f"a decision in the list: {error}", expected=expected)) from error
         return value
+
+    def outside(self) -> Sequence[str]:
+        return [self.decisions] if isinstance(self.decisions, str) else []
 
     def run(self, examples: Iterable[Example], context: StepContext) -> Iterator[Example]:
         given = self.decisions
