@@ -152,7 +152,7 @@ COMBINATIONS = (
     ),
     Bad(
         "two optimizers",
-        ("phases.0.optimizer", "names no optimizer", "adamw, sgd"),
+        ("phases.0.optimizer", "names no optimizer", "adamw, muon, sgd"),
         ("optimizer={adamw: {}, sgd: {}}",),
     ),
     Bad("an optimizer that is a number", ("phases.0.optimizer", "3 names no optimizer"), ("optimizer=3",)),

@@ -10,8 +10,9 @@ import torch
 
 from luthier.core.component import build
 from luthier.core.errors import RecipeError
+from luthier.functional.orthogonal import orthogonalized
 from luthier.optimizers.adamw import AdamW
-from luthier.optimizers.muon import Muon, orthogonalized
+from luthier.optimizers.muon import Muon
 from luthier.optimizers.sgd import SGD
 
 GRADIENTS = [np.array([0.3, -1.0, 2.0]), np.array([0.1, 0.5, -2.0]), np.array([-0.4, 0.2, 0.0])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -260,8 +261,9 @@ def _early_errors(
 
 
 def _folder_of(recipe: str, out: Path | None) -> Path | None:
-    if out is None and (Path(recipe) / "recipe.yaml").is_file():
-        return Path(recipe)
+    with contextlib.suppress(OSError):  # no name of a folder: what it is instead is told elsewhere
+        if out is None and (Path(recipe) / "recipe.yaml").is_file():
+            return Path(recipe)
     return out
 
 

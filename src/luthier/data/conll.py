@@ -77,14 +77,14 @@ def _sentences(lines: list[str], width: int) -> Iterator[Lines]:
 
 def _sentence(lines: Lines, width: int, bad: Mapping[int, str], name: str) -> Record | BadRow:
     start = lines[0][0]
-    raw = "\n".join(line for _, line in lines)
+    raw = readable("\n".join(line for _, line in lines))
     if len(raw) > limits.LONGEST_ROW:
         return overlong(name, start, raw)
     rows: list[list[str]] = []
     for number, line in lines:
         cells = _cells(line)
         if number in bad:
-            return BadRow(name, start, bad[number], readable(raw))
+            return BadRow(name, start, bad[number], raw)
         if len(cells) != width:
             reason = f"wrong number of columns: {len(cells)} in line {number} where the file has {width}"
             return BadRow(name, start, reason, raw)

