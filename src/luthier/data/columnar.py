@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,24 +27,28 @@ _CELL = 8  # bytes that even an absent value takes as a Python object
 _UNREADABLE = (UnicodeDecodeError, OverflowError, ValueError)  # text that is no UTF-8, dates beyond the year 9999
 
 
-def parquet(data: bytes, name: str) -> Iterator[Record | BadRow]:
-    """The rows, counted from 1; one whose values cannot be read is told alone.
+def parquet(
+    data: bytes | Path, name: str, groups: Sequence[int] | None = None, first: int = 1
+) -> Iterator[Record | BadRow]:
+    """The rows of a file, or of some of its groups, of which the first row has the number `first`.
 
-    Errors: DataError where the file is damaged, names a column twice, or unpacks to more than its size allows.
+    A row whose values cannot be read is told alone. Errors: DataError where the file is damaged, names a column twice,
+    or unpacks to more than its size allows.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    row, total, most = 0, 0, most_bytes(len(data))
+    size = len(data) if isinstance(data, bytes) else data.stat().st_size
+    row, total, most = first - 1, 0, most_bytes(size)
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
+        file = pq.ParquetFile(pa.BufferReader(data) if isinstance(data, bytes) else data)
         _refuse_doubled(file.schema_arrow.names, name)
         if _told(file.metadata) > most:
-            raise _too_large(len(data), name)
-        for batch in file.iter_batches(batch_size=_BATCH):
+            raise _too_large(size, name)
+        for batch in file.iter_batches(batch_size=_BATCH, row_groups=groups):
             total += sum(map(_bytes, batch.columns)) + _CELL * batch.num_rows * (1 + batch.num_columns)
             if total > most:
-                raise _too_large(len(data), name)
+                raise _too_large(size, name)
             for value in _values(batch):
                 row += 1
                 yield BadRow(name, row, value, "") if isinstance(value, str) else Record(row, value)

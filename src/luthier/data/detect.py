@@ -10,9 +10,10 @@ from ..core.component import Component, find, names
 from ..core.contracts import Format
 from ..core.errors import DataError
 
-__all__ = ["FormatFact", "detect", "few", "unfolded"]
+__all__ = ["LOOKED_AT", "FormatFact", "detect", "few", "unfolded"]
 
-_LOOKED_AT = 20
+LOOKED_AT = 20
+"""Records of a file that tell its format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ def detect(records: Sequence[Mapping[str, Any]], where: str) -> tuple[Format, st
     Of the formats that recognize at least half of the first records, the one that reads most of their keys: labeled
     text before plain text. Errors: DataError where none does, or two read equally many.
     """
-    first = records[:_LOOKED_AT]
+    first = records[:LOOKED_AT]
     scores: dict[str, tuple[int, Format, list[str]]] = {}
     for name in names("formats"):
         component = find("formats", name)()

@@ -20,7 +20,7 @@ from .row import BadRow, Record, damaged_lines, decoded, has_half, lines_of, ove
 from .table import table
 from .unpack import refuse_beyond_memory, refuse_foreign, unpacked
 
-__all__ = ["data_suffix", "records"]
+__all__ = ["BOM", "data_suffix", "json_lines", "kind_of", "records"]
 
 _KINDS = {
     ".jsonl": "jsonl",
@@ -37,6 +37,7 @@ _KINDS = {
     ".md": "text",
 }
 _COMPRESSED = (".gz", ".xz", ".zst")
+BOM = b"\xef\xbb\xbf"
 _SPACE = re.compile(r"\s*")
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _HTML = re.compile(rb"\s*<(?:!doctype html|html)\b", re.IGNORECASE)
@@ -63,7 +64,7 @@ def records(data: bytes, name: str, meant: str | None = None) -> Iterator[Record
     data = unpacked(data, name)
     refuse_beyond_memory(len(data), name)
     refuse_foreign(data, name)
-    data = data.removeprefix(b"\xef\xbb\xbf")
+    data = data.removeprefix(BOM)
     if not data or data.isspace():
         raise DataError(
             "the file is empty",
@@ -71,11 +72,11 @@ def records(data: bytes, name: str, meant: str | None = None) -> Iterator[Record
             expected="at least one row",
             remedy="fill it, or name another file; was it written or fetched to its end?",
         )
-    kind = _kind(data, name, meant)
+    kind = kind_of(data, name, meant)
     if kind == "parquet":
         return parquet(data, name)
     if kind == "jsonl":
-        return _jsonl(data, name)
+        return json_lines(data, name)
     if kind == "json":
         return _json(data, name)
     if kind == "conll":
@@ -85,7 +86,8 @@ def records(data: bytes, name: str, meant: str | None = None) -> Iterator[Record
     return table(data, name, tabs=kind == "tsv")
 
 
-def _kind(data: bytes, name: str, meant: str | None) -> str:
+def kind_of(data: bytes, name: str, meant: str | None) -> str:
+    """jsonl, json, csv, tsv, parquet, conll or text, by the first lines and the name. Errors: as `records`."""
     suffix = data_suffix(name)
     kind = _KINDS[suffix] if suffix else None
     if data.startswith(b"PAR1"):
@@ -136,9 +138,10 @@ def _starts_as_lines(data: bytes, kind: type, alone: bool = False) -> bool:
         return False
 
 
-def _jsonl(data: bytes, name: str) -> Iterator[Record | BadRow]:
-    bad = damaged_lines(data) if b"\0" in data else {}
-    for row, line in enumerate(lines_of(data), 1):
+def json_lines(data: bytes, name: str, first: int = 1) -> Iterator[Record | BadRow]:
+    """The records of lines, of which the first has this number in its file."""
+    bad = damaged_lines(data, first) if b"\0" in data else {}
+    for row, line in enumerate(lines_of(data), first):
         if not line or line.isspace():
             continue
         if len(line) > limits.LONGEST_ROW:

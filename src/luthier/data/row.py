@@ -75,10 +75,13 @@ def overlong(name: str, row: int, text: str) -> BadRow:
     return BadRow(name, row, reason, readable(text[:1000]), remedy)
 
 
-def damaged_lines(data: bytes) -> dict[int, str]:
-    """For each line (from 1) with a NUL byte or with bytes that are no UTF-8: what and where the first is."""
+def damaged_lines(data: bytes, first: int = 1) -> dict[int, str]:
+    """What and where the first NUL byte is, or the first that is no UTF-8, for each line that has one.
+
+    first: the number of the first line.
+    """
     found: dict[int, str] = {}
-    for number, line in enumerate(lines_of(data), 1):
+    for number, line in enumerate(lines_of(data), first):
         nul = line.find(0)
         if nul >= 0:
             found[number] = f"not text: a NUL byte at place {nul + 1} of line {number}"

@@ -9,12 +9,14 @@ from __future__ import annotations
 import lzma
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError, MachineError
+from ..core.files import file_aside
 
-__all__ = ["most_bytes", "refuse_beyond_memory", "refuse_foreign", "unpacked"]
+__all__ = ["most_bytes", "refuse_beyond_memory", "refuse_foreign", "unpack_file", "unpacked"]
 
 ALWAYS = 64 * 2**20  # bytes
 TIMES = 200  # text packs 3 to 30 times, tables of few values up to 100 times
@@ -52,11 +54,39 @@ def unpacked(data: bytes, name: str) -> bytes:
     start = _stream_of(data)
     if start is None:
         return data
+    blocks = (data[begin : begin + _BLOCK] for begin in range(0, len(data), _BLOCK))
+    result = b"".join(_told(blocks, start, len(data), name))
+    _refuse_twofold(result, name)
+    return result
+
+
+def unpack_file(path: Path, target: Path, name: str) -> bool:
+    """Writes to `target` what a packed file holds, a block at a time; False where the file is not packed.
+
+    Errors: as `unpacked`; MachineError where the disk has no room.
+    """
+    with path.open("rb") as packed:
+        start = _stream_of(packed.read(8))
+        if start is None:
+            return False
+        packed.seek(0)
+        with file_aside(target) as aside:
+            with aside.open("wb") as result:
+                for piece in _told(iter(lambda: packed.read(_BLOCK), b""), start, path.stat().st_size, name):
+                    result.write(piece)
+            with aside.open("rb") as result:
+                _refuse_twofold(result.read(8), name)
+    return True
+
+
+def _told(blocks: Iterator[bytes], start: Callable[[], Any], size: int, name: str) -> Iterator[bytes]:
+    """What a packed file of so many bytes holds, piece by piece, with what goes wrong told for the user."""
+    most = most_bytes(size)
     try:
-        result = _unpacked(data, start, most_bytes(len(data)))
+        yield from _unpacked(blocks, start, most)
     except _TooLargeError as error:
         raise DataError(
-            f"the packed file of {len(data):,} bytes unpacks to more than {most_bytes(len(data)):,} bytes",
+            f"the packed file of {size:,} bytes unpacks to more than {most:,} bytes",
             where=name,
             expected=f"at most {TIMES} times its size: what packs better than any text is made to fill memory",
             remedy="where you trust it, unpack it yourself and name the unpacked file",
@@ -68,14 +98,16 @@ def unpacked(data: bytes, name: str) -> bytes:
             expected="a whole gzip, xz or zstd file",
             remedy="fetch or write the file again",
         ) from error
-    if _stream_of(result) is not None:
+
+
+def _refuse_twofold(data: bytes, name: str) -> None:
+    if _stream_of(data) is not None:
         raise DataError(
             "the file is packed twice",
             where=name,
             expected="data that are packed once, or not at all",
             remedy="unpack it once and name the result",
         )
-    return result
 
 
 def _stream_of(data: bytes) -> Callable[[], Any] | None:
@@ -116,12 +148,10 @@ class _Zstd:
         return bytes(self._frame.unused_data)
 
 
-def _unpacked(data: bytes, start: Callable[[], Any], most: int) -> bytes:
+def _unpacked(blocks: Iterable[bytes], start: Callable[[], Any], most: int) -> Iterator[bytes]:
     """Every stream in turn, each to its end; between them zero bytes may stand."""
-    pieces: list[bytes] = []
     total, stream = 0, None
-    for begin in range(0, len(data), _BLOCK):
-        block = data[begin : begin + _BLOCK]
+    for block in blocks:
         while block:
             if stream is None:
                 block = block.lstrip(b"\0")
@@ -132,13 +162,12 @@ def _unpacked(data: bytes, start: Callable[[], Any], most: int) -> bytes:
             total += len(piece)
             if total > most:
                 raise _TooLargeError
-            pieces.append(piece)
+            yield piece
             block = stream.unused_data if stream.eof else b""
             if stream.eof:
                 stream = None
     if stream is not None:
         raise EOFError("it has no end")
-    return b"".join(pieces)
 
 
 def refuse_foreign(data: bytes, name: str) -> None:
