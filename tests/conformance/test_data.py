@@ -9,6 +9,7 @@ from functools import cache
 
 import pytest
 from conformance.world import SENTENCES, every, settings
+from masked import masked_folder
 
 from luthier.core.component import find, names
 from luthier.core.contracts import Format, Step, StepContext
@@ -17,12 +18,18 @@ from luthier.data.ledger import Ledger
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_encoder() -> Iterator[None]:
-    """Steps that read rows with an encoder share one: loading it takes longer than all else here."""
-    from luthier.models import embed
+def one_of_each_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Steps that read rows with a model share it: loading takes longer than all else here.
 
+    No masked language model ships: a tiny one stands in for the one that an example names.
+    """
+    from luthier.models import embed, fill
+
+    masked = masked_folder(tmp_path_factory.mktemp("masked"))
+    filler = fill.load_filler(str(masked))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embed, "load_embedder", cache(embed.load_embedder))
+        patch.setattr(fill, "load_filler", {"runs/words": filler}.__getitem__)
         yield
 
 

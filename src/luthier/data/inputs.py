@@ -9,6 +9,7 @@ from pathlib import Path
 from ..core.embedded import PREFIX, embedded_data
 from ..core.files import sha256_of
 from ..core.recipe import Data
+from ..models.embedded import EMBEDDED
 from .sql import database_file
 
 __all__ = ["Inputs", "recorded_under"]
@@ -26,9 +27,13 @@ class Inputs:
     gone: list[str] = field(default_factory=list)
 
     def of(self, path: str) -> dict[str, str]:
-        """SHA-256 of a file (SQLite's too), of each in a folder, or of embedded data; empty for anything else."""
+        """SHA-256 of a file (SQLite's too), of each in a folder, or of embedded data; empty for anything else, such as
+        an embedded model, which is the package's own.
+        """
         place = database_file(path) or Path(path)
-        if path.startswith(PREFIX):
+        if path.removeprefix(PREFIX) in EMBEDDED and path.startswith(PREFIX):
+            found: dict[str, str] = {}
+        elif path.startswith(PREFIX):
             found = {path: sha256_of(embedded_data(path))}
         elif place.is_dir():
             found = {str(file): sha256_of(file) for file in sorted(place.rglob("*")) if file.is_file()}

@@ -138,6 +138,18 @@ class Role:
         logits, taken = self._at_tokens(inner, batch, batch.supervised.nonzero()[:, 0])
         return taken(logits)
 
+    def mask_logits(self, batch: Batch) -> Tensor:
+        """[N, V] logits of a masked language model over its vocabulary at the supervised tokens, in batch order."""
+        inner = transformer_of(self.model)
+        head = inner.get_output_embeddings()
+        if head is None or not _fills_masks(inner):
+            raise ModelError(f"{type(inner).__name__} is no masked language model")
+        parts = self._parts(inner, batch)
+        if parts:
+            return joined([part.supervised for part in parts], [self.mask_logits(part.batch) for part in parts])
+        logits: Tensor = head(self._below_output(inner, head, batch, batch.supervised.nonzero()[:, 0]))
+        return logits
+
     def hidden(self, batch: Batch) -> Tensor:
         """[T, H] below the head, at the tokens of the batch, in its order."""
         inner = transformer_of(self.model)
