@@ -70,8 +70,9 @@ def step(
 
     Rows that cannot be read are counted and stand in the ledger too.
     """
+    from ..core.files import remove_tree
     from ..core.recipe_file import apply_overrides
-    from ..pipeline.data import ledger_file, prepare
+    from ..pipeline.data import is_large, ledger_file, prepare
     from .tables import show_prepared
 
     named = [f"data.{step}.{parameter}" for parameter in parameters or ()]
@@ -80,8 +81,11 @@ def step(
     target = out or Path(f"{name}.{step}.jsonl")
     source = rows if query is None else {"path": rows, "query": query}
     reading = {"format": format_, "columns": _pairs(column), "bad_rows": "quarantine"}
-    found = prepare(source, [given], seed=seed, out=target, **reading)
+    # Beside the result, so that the same command goes on where it was broken off.
+    work = target.with_name(f"{target.name}.unfinished")
+    found = prepare(source, [given], seed=seed, out=target, work=work if is_large(source) else None, **reading)
     show_prepared(found, target, ledger_file(target))
+    remove_tree(work)
 
 
 @data.command()

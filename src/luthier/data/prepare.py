@@ -16,10 +16,12 @@ from ..core.contracts import Step, StepContext
 from ..core.errors import DataError, Problem
 from ..core.files import write_atomic
 from ..core.recipe import Data
+from .large import SourceRows, stream
 from .ledger import Ledger
 from .read import BadRow, FileFact, FormatFact, Read, read, refuse
-from .shelf import Memory, Rows, Shelf, added, runs
-from .split import SPLITS, split
+from .read_task import unread_ledger
+from .shelf import Disk, Memory, Rows, Shelf, added, runs
+from .split import SPLITS, in_order, split
 from .store import read_examples, write_examples
 
 __all__ = ["Prepared", "load", "load_splits", "prepare", "save"]
@@ -68,14 +70,9 @@ def prepare(data: Data, seed: int, shelf: Shelf | None = None) -> Prepared:
     Errors: DataError as read and split; for a file that is in two splits; where steps leave a split without a row.
     """
     shelf = Memory() if shelf is None else shelf
-    reads = _read(data)
-    unread = Ledger()
-    for name, result in reads.items():
-        for bad in result.bad:
-            unread.unread(name, bad.file, bad.row, bad.reason, bad.text)
-    given = {name: result.examples for name, result in reads.items() if name != "train"}
-    found = split(reads["train"].examples, data, given, seed)
-    work = _Work({name: shelf.keep(f"read-{name}", rows) for name, rows in found.items()}, [unread])
+    reads = _streamed(data, seed, shelf) if isinstance(shelf, Disk) else _held(data, seed)
+    splits = {name: rows for result in reads.values() for name, rows in result.splits.items()}
+    work = _Work(in_order(splits), [result.unread for result in reads.values()])
     for number, steps in enumerate(runs([step for step in data.steps if isinstance(step, Step)])):
         if steps[0].scope == "row":
             _each(shelf, f"{number:02}", steps, work, seed)
@@ -109,8 +106,28 @@ class _Work:
             self.facts.append({"step": step.component_name(), "split": split, "facts": dict(facts)})
 
 
-def _read(data: Data) -> dict[str, Read]:
+def _streamed(data: Data, seed: int, shelf: Disk) -> dict[str, SourceRows]:
     """Every split that has sources of its own; rows that cannot be read are refused together, not file by file."""
+    reads = {name: stream(data, name, seed, shelf) for name in SPLITS if data.sources(name)}
+    if data.bad_rows == "stop":
+        bad = [row for result in reads.values() for row in result.bad]
+        refuse(bad, sum(len(result.unread.entries) for result in reads.values()))
+    _refuse_shared_files({name: result.files for name, result in reads.items()})
+    return reads
+
+
+def _held(data: Data, seed: int) -> dict[str, SourceRows]:
+    """The same in memory."""
+    reads = _read(data)
+    splits: dict[str, dict[str, Rows]] = {name: {name: result.examples} for name, result in reads.items()}
+    splits["train"] = {**split(reads["train"].examples, data, seed)}
+    return {
+        name: SourceRows(splits[name], unread_ledger(name, result.bad), result.bad, result.files, result.formats)
+        for name, result in reads.items()
+    }
+
+
+def _read(data: Data) -> dict[str, Read]:
     reads = {
         name: read(
             data.sources(name),
@@ -124,16 +141,16 @@ def _read(data: Data) -> dict[str, Read]:
     }
     if data.bad_rows == "stop":
         refuse([bad for result in reads.values() for bad in result.bad])
-    _refuse_shared_files(reads)
+    _refuse_shared_files({name: result.files for name, result in reads.items()})
     return reads
 
 
-def _refuse_shared_files(reads: Mapping[str, Read]) -> None:
+def _refuse_shared_files(read: Mapping[str, Sequence[FileFact]]) -> None:
     """A file whose rows are trained and measured on alike says nothing about what was learned."""
     seen: dict[str, tuple[str, str]] = {}
     problems: list[Problem] = []
-    for name, result in reads.items():
-        for fact in result.files:
+    for name, facts in read.items():
+        for fact in facts:
             other, path = seen.setdefault(fact.sha256, (name, fact.path))
             if other != name:
                 same = "the same file is" if path == fact.path else f"{path} has the same bytes and is"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Literal
 
 from ..core.contracts import Format
@@ -60,7 +61,7 @@ def read(
     they are. Errors: DataError for an absent file, an unrecognized format, a missing column, ids that come twice, no
     row at all, and with bad_rows "stop" for rows that cannot be read: all counted, the first five shown.
     """
-    result = Read()
+    result, by_file = Read(), list[tuple[list[Example], list[BadRow]]]()
     stems: set[str] = set()
     columns = dict.fromkeys([*groups, *([split_by] if split_by else [])])
     for source in sources:
@@ -70,10 +71,13 @@ def read(
             rows = file.rows if left is None else file.rows[:left]
             left = None if left is None else left - len(rows)
             result.files.append(FileFact(place.shown, file.sha256, file.size, len(rows)))
-            _examples(result, rows, file.told, Reading(source, place.shown, stem, tuple(columns), tuple(optional)))
+            by_file.append(_rows(result, rows, file.told, Reading(source, place.shown, stem, tuple(columns), optional)))
             if left == 0:
                 break
-    _set_doubles_aside(result)
+    _set_doubles_aside(by_file)
+    for examples, bad in by_file:
+        result.examples.extend(examples)
+        result.bad.extend(sorted(bad, key=attrgetter("row")))
     if not result.examples:
         raise nothing_left(result.bad, ", ".join(source.path for source in sources))
     if bad_rows == "stop":
@@ -130,18 +134,14 @@ def nothing_left(bad: Sequence[BadRow], where: str, count: int | None = None) ->
     )
 
 
-def _set_doubles_aside(result: Read) -> None:
+def _set_doubles_aside(by_file: Sequence[tuple[list[Example], list[BadRow]]]) -> None:
     """Of rows with one id the first stays; the others become rows that cannot be read."""
     first: dict[str, Example] = {}
-    doubles: list[BadRow] = []
-    for example in result.examples:
-        kept = first.setdefault(example.id, example)
-        if kept is not example:
-            doubles.append(double(kept, example))
-    if doubles:
-        result.examples = list(first.values())
-        result.bad.extend(doubles)
-        _sort(result)
+    for examples, bad in by_file:
+        kept = [example for example in examples if first.setdefault(example.id, example) is example]
+        if len(kept) < len(examples):
+            bad.extend(double(first[example.id], example) for example in examples if first[example.id] is not example)
+            examples[:] = kept
 
 
 def double(kept: Example, example: Example) -> BadRow:
@@ -155,24 +155,17 @@ def double(kept: Example, example: Example) -> BadRow:
     )
 
 
-def _sort(result: Read) -> None:
-    places = {fact.path: number for number, fact in reversed(list(enumerate(result.files)))}
-    result.bad.sort(key=lambda bad: (places[bad.file], bad.row))
-
-
-def _examples(result: Read, rows: Sequence[Record | BadRow], told: tuple[Format, str] | None, file: Reading) -> None:
-    """Adds the examples and bad rows of one file to the result."""
+def _rows(
+    result: Read, rows: Sequence[Record | BadRow], told: tuple[Format, str] | None, file: Reading
+) -> tuple[list[Example], list[BadRow]]:
+    """The examples and bad rows of one file."""
     good = [row for row in rows if isinstance(row, Record)]
-    result.bad.extend(row for row in rows if isinstance(row, BadRow))
+    bad = [row for row in rows if isinstance(row, BadRow)]
     if not good:
-        return
+        return [], bad
     file.refuse_missing(list(dict.fromkeys(key for record in good for key in record.value)))
     chosen, because = file.format_of(good, told)
     result.formats.append(FormatFact(file.shown, chosen.component_name(), because))
-    for record in good:
-        found = file.example(chosen, record)
-        if isinstance(found, BadRow):
-            result.bad.append(found)
-        else:
-            result.examples.append(found)
-    _sort(result)
+    found = [file.example(chosen, record) for record in good]
+    bad.extend(one for one in found if isinstance(one, BadRow))
+    return [one for one in found if isinstance(one, Example)], bad

@@ -1,4 +1,4 @@
-"""A process that runs row steps over shards: `python -m luthier.data.shard`, started by data/pool.py."""
+"""A process that reads pieces and runs row steps on shards: `python -m luthier.data.shard`, started by data/pool.py."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Any
 from ..core.component import build
 from ..core.contracts import Step
 from .pool import serve
+from .read_task import read_job
 from .shelf import shard_job
 
 __all__ = ["main"]
 
 
 def _work(job: Mapping[str, Any]) -> None:
+    if "piece" in job:
+        read_job(job)
+        return
     steps = [build("steps", described) for described in job["steps"]]
     shard_job(job, [step for step in steps if isinstance(step, Step)])
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..core.component import describe, find, names
+from ..core.component import Component, describe, find, names
 from ..core.contracts import Step, StepContext
 from ..core.example import Example
 from ..core.files import write_atomic
@@ -22,7 +22,7 @@ from .ledger import Ledger
 from .pool import run_jobs
 from .store import Stored, write_examples
 
-__all__ = ["Disk", "Done", "Memory", "Rows", "Shelf", "added", "runs", "shard_job", "through"]
+__all__ = ["Disk", "Done", "Memory", "Rows", "Shelf", "added", "in_its_room", "runs", "shard_job", "through"]
 
 SHARD = 2**16
 """Rows of a shard; the last of a split has what is left."""
@@ -131,7 +131,7 @@ class Disk:
             for number, source in enumerate(rows.files)
         ]
         todo = [job for job in jobs if not _facts_file(str(job["into"])).is_file()]
-        if all(map(_in_its_room, steps)):
+        if all(in_its_room(step, "steps") for step in steps):
             run_jobs("luthier.data.shard", todo, self.processes)
         else:
             # Another process could not import a step that is no file of the room.
@@ -154,9 +154,10 @@ def shard_job(job: Mapping[str, Any], steps: Sequence[Step]) -> None:
     write_atomic(_facts_file(into), json.dumps({"facts": done.facts, "left": done.left}))
 
 
-def _in_its_room(step: Step) -> bool:
-    name = step.component_name()
-    return name in names("steps") and find("steps", name) is type(step)
+def in_its_room(component: Component, room: str) -> bool:
+    """Whether another process finds the component by its name."""
+    name = component.component_name()
+    return name in names(room) and find(room, name) is type(component)
 
 
 def _done(into: str, steps: int) -> Done:

@@ -17,10 +17,8 @@ T = TypeVar("T")
 SPLITS = ("train", "validation", "test")
 
 
-def split(
-    examples: Sequence[Example], data: Data, given: Mapping[str, list[Example]], seed: int
-) -> dict[str, list[Example]]:
-    """The examples by split, in their order; the splits in `given` (read from files of their own) are used as they are.
+def split(examples: Sequence[Example], data: Data, seed: int) -> dict[str, list[Example]]:
+    """The examples of train by split, in their order.
 
     A row's place is a number in [0, 1) from (seed, id), or from (seed, group) with data.split_by; the lowest go to
     test, the next to validation. Rows that are added or taken away later move no other row. Shares are met on average.
@@ -31,7 +29,7 @@ def split(
     for example in examples:
         result[place(example, data.split_by, shares, seed)].append(example)
     refuse_empty(result, data)
-    return in_order({**result, **given})
+    return in_order(result)
 
 
 def shares_of(data: Data) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.example import Example, Turn
-from ..core.files import write_atomic
+from ..core.files import file_aside
 from .parts import tokens_of
 
 __all__ = ["record_of", "write_records"]
@@ -67,5 +67,6 @@ def _message(turn: Turn) -> dict[str, Any]:
 
 def write_records(path: Path, examples: Iterable[Example]) -> None:
     """Writes one JSON record a line, whole or not at all. Errors: MachineError as write_atomic."""
-    lines = [json.dumps(record_of(example), ensure_ascii=False) for example in examples]
-    write_atomic(path, "".join(line + "\n" for line in lines))
+    with file_aside(path) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
+        for example in examples:
+            file.write(json.dumps(record_of(example), ensure_ascii=False) + "\n")

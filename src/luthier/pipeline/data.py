@@ -10,26 +10,39 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from .. import __version__
 from ..core.errors import LuthierError, RecipeError
-from ..core.files import write_atomic
+from ..core.files import file_aside
 from ..core.problems import problems_of
 from ..core.recipe import Data
+from ..core.run import digest_of
+from ..data.inputs import Inputs
+from ..data.large import LARGE, size_of
 from ..data.ledger import Ledger
 from ..data.prepare import Prepared
 from ..data.prepare import prepare as prepare_data
+from ..data.shelf import Disk
 from ..data.store import write_examples
 from ..data.write import write_records
 
-__all__ = ["ledger_file", "prepare"]
+__all__ = ["is_large", "ledger_file", "prepare"]
 
 
 def prepare(
-    train: Any, steps: Sequence[Any] = (), *, seed: int = 1, out: str | Path | None = None, **data: Any
+    train: Any,
+    steps: Sequence[Any] = (),
+    *,
+    seed: int = 1,
+    out: str | Path | None = None,
+    work: str | Path | None = None,
+    **data: Any,
 ) -> Prepared:
     """Prepares rows as a run would; further arguments are the recipe's under `data` (format, columns, validation...).
 
     train: a file, folder, hub id, or a list of them. steps: names, {name: {parameter: value}}, or steps already built.
     out: where the training split is written, .jsonl for records or .parquet for everything; its ledger goes beside it.
+    work: a folder in which rows lie while they are prepared, for more of them than memory holds. What was broken off
+    goes on there. The result is read from it: delete it when that is not needed any more.
     Errors: RecipeError for wrong arguments, DataError as data.prepare, MachineError where nothing can be written.
     """
     suffix = None if out is None else Path(out).suffix
@@ -49,7 +62,7 @@ def prepare(
         given = Data.model_validate({"train": train, "steps": tuple(steps), **data})
     except ValidationError as error:
         raise RecipeError(problems_of(error, Data, prefix="data")) from error
-    found = prepare_data(given, seed)
+    found = prepare_data(given, seed, None if work is None else Disk(Path(work) / _digest(given, seed)))
     if out is not None:
         path = Path(out)
         (write_records if suffix == ".jsonl" else write_examples)(path, found.splits["train"])
@@ -57,14 +70,24 @@ def prepare(
     return found
 
 
+def is_large(train: Any) -> bool:
+    """Whether the rows are so many that they should lie in a folder while they are prepared (`work`)."""
+    return size_of(Data.model_validate({"train": train})) > LARGE
+
+
 def ledger_file(out: Path) -> Path:
     """Where the ledger of rows written to `out` lies."""
     return out.with_suffix(".ledger.jsonl")
 
 
+def _digest(data: Data, seed: int) -> str:
+    """Of what the result depends on: what lies in the folder for anything else is not gone on with."""
+    files = Inputs().of_data(data)
+    return digest_of({"data": data.model_dump(mode="json"), "files": files, "seed": seed, "luthier": __version__})[:16]
+
+
 def _write_ledger(path: Path, ledger: Ledger) -> None:
-    lines = [
-        json.dumps({key: value for key, value in asdict(entry).items() if value is not None}, ensure_ascii=False)
-        for entry in ledger.entries
-    ]
-    write_atomic(path, "".join(line + "\n" for line in lines))
+    with file_aside(path) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
+        for entry in ledger.entries:
+            plain = {key: value for key, value in asdict(entry).items() if value is not None}
+            file.write(json.dumps(plain, ensure_ascii=False) + "\n")

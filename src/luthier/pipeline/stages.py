@@ -24,6 +24,7 @@ from ..core.gates import Gate, judge, parse
 from ..core.recipe import Recipe, Source
 from ..core.run import RunFolder
 from ..data import prepare as preparing
+from ..data.large import shelf_for
 from ..data.read import read
 from ..engine import phase as phases
 from ..engine.phase import Setting
@@ -103,7 +104,7 @@ def prepare(setting: Setting) -> None:
             # What an earlier recipe in this folder read is none of this one's inputs.
             folder.replace_in_manifest(inputs={})
             for number, target in {None: folder.data, **own}.items():
-                _prepare_into(setting, number, target, key.files)
+                _prepare_into(setting, number, target, key)
     for number, phase in enumerate(setting.recipe.phases):
         splits = splits_of(setting, number)
         if phase.data is not None and phase is setting.recipe.phases[-1]:
@@ -112,12 +113,20 @@ def prepare(setting: Setting) -> None:
         phases.survey(setting, number, splits)
 
 
-def _prepare_into(setting: Setting, number: int | None, target: Path, seen: Mapping[str, str]) -> None:
+def _prepare_into(setting: Setting, number: int | None, target: Path, key: keys.Key) -> None:
     recipe = setting.recipe
     data = recipe.data if number is None else recipe.data_of(recipe.phases[number])
-    prepared = preparing.prepare(data, setting.seed)
-    _refuse_moving([file.path for file in prepared.files if seen.get(str(Path(file.path)), file.sha256) != file.sha256])
-    preparing.save(prepared, target)
+    with shelf_for(data, target / "unfinished" / key.digest[:16]) as shelf:
+        prepared = preparing.prepare(data, setting.seed, shelf)
+        _refuse_moving(
+            [file.path for file in prepared.files if key.files.get(str(Path(file.path)), file.sha256) != file.sha256]
+        )
+        preparing.save(prepared, target)
+        _tell_inputs(setting, prepared)
+
+
+def _tell_inputs(setting: Setting, prepared: preparing.Prepared) -> None:
+    """Writes the files that were read into the manifest, and warns of rows that could not be."""
     inputs = {file.path: {"sha256": file.sha256, "bytes": file.bytes, "rows": file.rows} for file in prepared.files}
     setting.folder.update_manifest(inputs=inputs)
     if prepared.bad:

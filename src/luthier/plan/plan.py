@@ -25,6 +25,7 @@ from ..core.example import Example
 from ..core.recipe import Recipe, Source
 from ..core.run import EventLog, RunFolder
 from ..data.encode import Encoding, Truncated, encode_all
+from ..data.large import shelf_for
 from ..data.prepare import Prepared, prepare
 from ..data.read import read
 from ..data.stream import Stream
@@ -33,13 +34,14 @@ from ..engine.device import choose
 from ..engine.estimate import trained_weights
 from ..engine.fit import VALIDATIONS, Fit
 from ..engine.phase import Setting
+from ..engine.precompute import precompute
 from ..engine.room import USUAL_TOKENS, Room, make_room
 from ..evaluate.subject import ModelSubject
 from ..models.load import Loaded
 from ..models.recompute import recompute
 from ..models.roles import Models, role_of
 from .before import checked
-from .probe import Probe, probe_check, probe_training
+from .probe import STEPS, Probe, probe_check, probe_training, spread
 
 __all__ = ["CheckPlan", "PhasePlan", "Plan", "SplitPlan", "plan"]
 
@@ -116,8 +118,11 @@ def plan(recipe: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[st
     """Plans a recipe; takes a few training steps and a few items of each check, and leaves nothing behind."""
     loaded = checked(recipe, overrides)
     compute = choose(loaded.machine)
-    prepared = prepare(loaded.data, loaded.seeds[0])
-    with TemporaryDirectory(prefix="luthier-plan-") as folder:
+    with (
+        TemporaryDirectory(prefix="luthier-plan-") as folder,
+        shelf_for(loaded.data, Path(folder, "unfinished", "data")) as shelf,
+    ):
+        prepared = prepare(loaded.data, loaded.seeds[0], shelf)
         log = EventLog(None)
         setting = Setting(_from_the_start(loaded), RunFolder(folder), compute, log, loaded.seeds[0])
         return _Planning(setting, loaded, prepared).plan()
@@ -188,7 +193,11 @@ class _Planning:
         phases.survey(setting, number, splits)
         loaded = phases.adapted(setting, number, trained=False, dropout=phase.dropout)
         encoding = phases.encoding_of(setting, number, loaded)
-        rows = {name: encode_all(phase.objective, examples, encoding) for name, examples in splits.items() if examples}
+        rows = {
+            name: phase.objective.complete(encode_all(phase.objective, examples, encoding), setting.seed)
+            for name, examples in splits.items()
+            if examples
+        }
         if number == 0:
             self.samples = rows["train"][:SHOWN]
         lengths, repeats = [len(row.ids) for row in rows["train"]], [row.repeat for row in rows["train"]]
@@ -219,14 +228,21 @@ class _Planning:
                 tokens=tokens,
                 room=room,
                 probe=probe,
-                seconds=(tokens + _validated(phase, steps, rows.get("validation", ())) / 3) / probe.tokens_per_s,
+                seconds=(tokens + (_validated(phase, steps, rows.get("validation", ())) + _asked(phase, rows)) / 3)
+                / probe.tokens_per_s,
             ),
         )
 
     def _job(self, number: int, loaded: Loaded, rows: Sequence[Row], room: Room) -> Fit:
         setting, phase = self.setting, self.recipe.phases[number]
+        policy = role_of(loaded.model, loaded.tokenizer.pad_token_id)
+        if phase.objective.roles:
+            few = spread(rows, 2 * STEPS * room.micro_tokens)
+            rows = precompute(
+                phase.objective, policy, few, device=setting.compute.device, micro_tokens=room.micro_tokens
+            )
         return Fit(
-            models=Models(role_of(loaded.model, loaded.tokenizer.pad_token_id)),
+            models=Models(policy),
             objective=phase.objective,
             adaptation=phase.adaptation,
             phase=phase,
@@ -262,6 +278,12 @@ def _split(examples: Sequence[Example], rows: Sequence[Row]) -> SplitPlan:
     lengths = [len(row.ids) for row in rows]
     supervised = sum(int(row.supervised.sum()) for row in rows)
     return SplitPlan(len(examples), len(rows), sum(lengths), supervised, max(lengths, default=0))
+
+
+def _asked(phase: Any, rows: Mapping[str, Sequence[Row]]) -> int:
+    """Tokens that a reference is asked about before the first step; each costs about a third of a trained one."""
+    asked = [row for name in ("train", "validation") for row in rows.get(name, ())] if phase.objective.roles else []
+    return sum(len(row.ids) for row in asked)
 
 
 def _validated(phase: Any, steps: int, rows: Sequence[Row]) -> float:

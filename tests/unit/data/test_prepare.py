@@ -105,7 +105,7 @@ def data(**values: object) -> Data:
 
 
 def test_shares_are_met_as_chance_has_it_and_order_is_kept() -> None:
-    parts = split(rows(4000), data(validation=0.1, test=0.2), {}, 1)
+    parts = split(rows(4000), data(validation=0.1, test=0.2), 1)
     assert list(parts) == ["train", "validation", "test"]
     assert sorted(e.origin.row for part in parts.values() for e in part) == list(range(4000))
     for name, share in (("validation", 0.1), ("test", 0.2)):
@@ -115,28 +115,27 @@ def test_shares_are_met_as_chance_has_it_and_order_is_kept() -> None:
 
 
 def test_a_row_stays_where_it_is_whatever_comes_or_goes() -> None:
-    whole = split(rows(500), data(validation=0.1, test=0.1), {}, 3)
+    whole = split(rows(500), data(validation=0.1, test=0.1), 3)
     place = {e.id: name for name, part in whole.items() for e in part}
-    fewer = split(rows(500)[::3], data(validation=0.1, test=0.1), {}, 3)
+    fewer = split(rows(500)[::3], data(validation=0.1, test=0.1), 3)
     assert all(place[e.id] == name for name, part in fewer.items() for e in part)
-    other = split(rows(500), data(validation=0.1, test=0.1), {}, 4)
+    other = split(rows(500), data(validation=0.1, test=0.1), 4)
     assert {e.id for e in other["test"]} != {e.id for e in whole["test"]}
 
 
 def test_groups_stay_together() -> None:
-    parts = split(rows(600, tales=40), data(validation=0.2, test=0.2, split_by="tale"), {}, 1)
+    parts = split(rows(600, tales=40), data(validation=0.2, test=0.2, split_by="tale"), 1)
     tales = [{e.groups["tale"] for e in part} for part in parts.values()]
     assert sum(map(len, tales)) == len(set.union(*tales)) == 40
 
 
-def test_an_empty_split_is_an_error_and_given_files_stay() -> None:
+def test_an_empty_split_is_an_error() -> None:
     with pytest.raises(DataError, match=r"a share of 0\.1 of 2 rows left validation without a row"):
-        split(rows(2), data(validation=0.1), {}, 1)
+        split(rows(2), data(validation=0.1), 1)
     with pytest.raises(DataError, match="of 2 values of tale left"):
-        split(rows(100, tales=2), data(validation=0.1, test=0.1, split_by="tale"), {}, 1)
-    held = rows(3)
-    parts = split(rows(50), data(validation=0.2, test="test.jsonl"), {"test": held}, 1)
-    assert parts["test"] is held
+        split(rows(100, tales=2), data(validation=0.1, test=0.1, split_by="tale"), 1)
+    parts = split(rows(50), data(validation=0.2, test="test.jsonl"), 1)
+    assert list(parts) == ["train", "validation"]
     assert len(parts["train"]) + len(parts["validation"]) == 50
 
 
@@ -204,7 +203,6 @@ def test_prepare_reads_splits_steps_and_accounts_for_every_row(tmp_path: Path) -
         raw = split(
             [e for part in prepare(recipe.model_copy(update={"steps": ()}), 1).splits.values() for e in part],
             recipe,
-            {},
             1,
         )
         assert kept == {e.id for e in raw[name]}  # the steps moved no row to another split
