@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from masked import VOCABULARY, masked_folder, seq2seq_folder
 
@@ -13,7 +14,9 @@ from luthier.core.component import build
 from luthier.core.contracts import Step, StepContext
 from luthier.core.errors import ModelError, RecipeError
 from luthier.core.example import Example, Origin, Turn
+from luthier.data.augment import rewrite
 from luthier.data.augment.rewrite import Manner
+from luthier.data.augment.texts import Job
 from luthier.data.ledger import Ledger
 from luthier.data.steps import back_translation, paraphrase, self_instruct
 from luthier.models import fill
@@ -70,6 +73,22 @@ def test_the_first_candidate_comes_most_often(masked: str, monkeypatch: pytest.M
     assert max(set(written), key=written.count) == fitting[0][0]
 
 
+def test_case_endings_and_stray_letters() -> None:
+    from luthier.data.steps.mask_substitution import _other, _Work
+
+    pairs = [("card", "cards"), ("card", "Card"), ("t", "my"), ("card", "cardinal"), ("i", "a"), ("new", "news")]
+    assert [_other(new, old) for new, old in pairs] == [False, False, False, True, True, True]
+    for text, place, new, wanted in [
+        ("I paid. May I go?", 12, "we", "I paid. May we go?"),
+        ("I paid", 0, "we", "We paid"),
+        ("He paid", 0, "i", "I paid"),
+    ]:
+        end = text.index(" ", place)
+        work = _Work(Job(text, [(0, place), (end, len(text))], False, 1), 0.1)
+        work.write([(new, 1.0)], 1)
+        assert work.said == wanted
+
+
 def test_tagged_entities_stay(masked: str) -> None:
     tags = ("O", "O", "B-PER", "O")
     given = [Example("t", {"tokens": "the small Wolf sang"}, Origin("r", 1), tags)]
@@ -90,12 +109,12 @@ def speaker(answers: Callable[[str], str], heard: list[str] | None = None) -> An
     """Takes the place of load_rewriter: a model that says what `answers` gives."""
 
     def load(source: str, prompt: str, manner: Manner) -> Any:
-        def rewrite(texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        def answer(texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
             if heard is not None:
                 heard.extend(f"{source}: {prompt.replace('{text}', text)}" for text in texts)
             return [answers(text) for text in texts]
 
-        return rewrite
+        return answer
 
     return load
 
@@ -107,7 +126,7 @@ def test_what_says_the_same_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         TEXTS[2]: "No 8, they are not",
     }
     monkeypatch.setattr(paraphrase, "load_rewriter", speaker(said.__getitem__))
-    found, facts = run("paraphrase", rows(), model="x")
+    found, facts = run("paraphrase", rows(), model="x", encoder=None)
     assert [(row.text(), row.target, row.origin.parents) for row in found] == [(said[TEXTS[0]], "card", ("r:0",))]
     assert facts["without"] == {"another number": 1, "the same words": 1}
 
@@ -117,10 +136,30 @@ def test_the_way_back_translates_what_came_of_the_way_there(monkeypatch: pytest.
     there, back = "Der kleine Wolf sang dem Mond", "The little wolf sang for the moon"
     words = {TEXTS[1]: there, there: back}
     monkeypatch.setattr(back_translation, "load_rewriter", speaker(lambda text: words.get(text, ""), heard))
-    found, facts = run("back_translation", rows(), forth="f", back="b", forth_prompt="in German: {text}")
+    found, facts = run("back_translation", rows(), forth="f", back="b", forth_prompt="in German: {text}", encoder=None)
     assert [row.text() for row in found] == [back]
     assert heard == [*(f"f: in German: {text}" for text in TEXTS), f"b: {there}"]
     assert facts["without"] == {"nothing was said": 2}
+
+
+def test_what_says_something_else_is_not_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {TEXTS[0]: "Where did the house and the card go?", TEXTS[1]: "All trains leave late tonight", TEXTS[2]: ""}
+    monkeypatch.setattr(paraphrase, "load_rewriter", speaker(said.__getitem__))
+    heard: list[Sequence[str]] = []
+
+    def embedder(source: str) -> Any:
+        def embed(texts: Sequence[str]) -> Any:
+            heard.append(texts)
+            return np.array([[0.6, 0.8] if "trains" in text else [1.0, 0.0] for text in texts], np.float32)
+
+        return embed
+
+    monkeypatch.setattr(rewrite, "_embedder", embedder)
+    found, facts = run("paraphrase", rows(), model="x", alike=0.61)
+    assert [row.text() for row in found] == [said[TEXTS[0]]]
+    assert facts["without"] == {"another meaning": 1, "nothing was said": 1}
+    assert heard == [[TEXTS[0], TEXTS[1]], [said[TEXTS[0]], said[TEXTS[1]]]]
+    assert run("paraphrase", rows(), model="x", alike=0.59)[1]["variants"] == 2
 
 
 def test_a_prompt_must_have_a_place_for_the_text() -> None:
@@ -130,11 +169,11 @@ def test_a_prompt_must_have_a_place_for_the_text() -> None:
 
 def test_encoder_decoders_and_causal_models_say_something(tmp_path: Path, llama_folder: Path) -> None:
     folder = str(seq2seq_folder(tmp_path))
-    options = {"model": folder, "prompt": "{text}", "temperature": 1.0, "max_new_tokens": 12}
+    options = {"model": folder, "prompt": "{text}", "temperature": 1.0, "max_new_tokens": 12, "encoder": None}
     found, facts = run("paraphrase", rows(), times=3, **options)
     assert facts["variants"] + sum(facts["without"].values()) == 9
     assert run("paraphrase", rows(), times=3, **options) == (found, facts)
-    _, facts = run("paraphrase", rows()[:2], model=str(llama_folder), max_new_tokens=8)
+    _, facts = run("paraphrase", rows()[:2], model=str(llama_folder), max_new_tokens=8, encoder=None)
     assert facts["variants"] + sum(facts["without"].values()) == 2
 
 

@@ -1,4 +1,4 @@
-"""Local models that say texts anew: encoder-decoders, or causal models that are asked in words.
+"""Steps in which local models say texts anew: encoder-decoders, or causal models that are asked in words.
 
 An encoder-decoder reads the prompt as it is. A causal model with a chat template is asked in a user's turn; without
 one, it goes on after the prompt, and its first line counts. Draws belong to the item, whatever it is batched with.
@@ -10,14 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
 from ...core.example import Example, Origin, Turn
-from .step import Said
+from .step import Augmenting, Change, Said
 from .texts import Job, Refused, kept_whole
 
 if TYPE_CHECKING:
     from ...models.seq2seq import Seq2Seq
 
-__all__ = ["Manner", "Rewrite", "asker", "load_rewriter", "said_anew"]
+__all__ = ["Manner", "Rewrite", "Rewriting", "asker", "load_rewriter"]
 
 Rewrite = Callable[[Sequence[str], Sequence[int]], list[str]]
 """Texts (or prompts) and a seed for each -> what the model made of them."""
@@ -32,15 +36,50 @@ class Manner:
     max_new_tokens: int
 
 
-def said_anew(jobs: Sequence[Job], rewrite: Rewrite) -> list[Said]:
-    """Each text as it was rewritten, or why it cannot stand for the old one."""
-    free = [job for job in jobs if not job.rigid]
-    texts = iter(rewrite([job.text for job in free], [job.seed for job in free]) if free else ())
-    return [Refused("tags would no longer fit") if job.rigid else _judged(job, next(texts)) for job in jobs]
+class Rewriting(Augmenting):
+    """Steps in which a model says a whole text anew, and whose meaning an encoder can compare."""
+
+    encoder: str | None = Field(
+        "embedded:minilm", description="a model for the vectors that tell whether the meaning stayed; null: not asked"
+    )
+    alike: float = Field(
+        0.6, ge=-1, le=1, description="smallest cosine of the two texts' vectors; paraphrases mostly have 0.7 or more"
+    )
+
+    def said_anew(self, rewrite: Rewrite) -> Change:
+        """What rewrites texts and tells why one cannot stand for the old one."""
+        embed = None if self.encoder is None else _embedder(self.encoder)
+
+        def change(jobs: Sequence[Job]) -> list[Said]:
+            said: list[Said] = [Refused("tags would no longer fit")] * len(jobs)
+            free = [place for place, job in enumerate(jobs) if not job.rigid]
+            texts = rewrite([jobs[place].text for place in free], [jobs[place].seed for place in free]) if free else []
+            for place, text in zip(free, texts, strict=True):
+                said[place] = kept_whole(jobs[place], text) or text
+            left = [(place, text) for place, text in enumerate(said) if isinstance(text, str)]
+            if embed is not None and left:
+                old, new = embed([jobs[place].text for place, _ in left]), embed([text for _, text in left])
+                for (place, _), cosine in zip(left, np.einsum("nh,nh->n", old, new).tolist(), strict=True):
+                    if cosine < self.alike:
+                        said[place] = Refused("another meaning")
+            return said
+
+        return change
 
 
-def _judged(job: Job, said: str) -> Said:
-    return kept_whole(job, said) or said
+def _embedder(source: str) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+    """What gives texts vectors of unit length. Errors: as load_embedder."""
+    from ...models.embed import load_embedder
+
+    embedder = load_embedder(source)
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        found = embedder.embed(texts)
+        lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        unit: NDArray[np.float32] = found / np.maximum(lengths, np.finfo(np.float32).tiny)
+        return unit
+
+    return embed
 
 
 def load_rewriter(source: str, prompt: str, manner: Manner) -> Rewrite:

@@ -2,8 +2,8 @@
 
 `forth` and `back` are encoder-decoders for one direction each (Marian's are small and good), or causal models that
 `forth_prompt` and `back_prompt` ask. Sampling, here on the way forth, gives more varied text than the best translation
-does. What is not a paraphrase by its form is not added: the same words, other numbers, protected words lost, half or
-twice as long.
+does. What is no paraphrase is not added: the same words, other numbers, protected words lost, half or twice as long, or
+of another meaning by the vectors of `encoder`, whose limit is `alike`.
 Errors: as load_model; ModelError for an encoder-decoder that cannot be loaded or knows many languages; a prompt without
 {text}. Source: Sennrich et al. 2016 (arXiv:1511.06709); for augmentation Yu et al. 2018 (arXiv:1804.09541), section 3;
 sampling after Edunov et al. 2018 (arXiv:1808.09381).
@@ -18,15 +18,15 @@ from pydantic import Field
 
 from ...core.contracts import StepContext
 from ...core.example import Example
-from ..augment.rewrite import Manner, load_rewriter, said_anew
-from ..augment.step import Augmenting, Change
+from ..augment.rewrite import Manner, Rewriting, load_rewriter
+from ..augment.step import Change
 
 __all__ = ["BackTranslation"]
 
 _TEXT = r"\{text\}"
 
 
-class BackTranslation(Augmenting):
+class BackTranslation(Rewriting):
     """Scope corpus, train only; tagged tokens get no variants, since tags go with their words."""
 
     example: ClassVar[Mapping[str, Any]] = {
@@ -36,6 +36,7 @@ class BackTranslation(Augmenting):
         "back_prompt": "Translate into English: {text}",
         "share": 0.1,
         "max_new_tokens": 16,
+        "encoder": None,
     }
 
     forth: str = Field(min_length=1, description="the model for the way there: a folder, a run or a hub id")
@@ -65,4 +66,4 @@ class BackTranslation(Augmenting):
                 found[place] = text
             return found
 
-        return lambda jobs: said_anew(jobs, rewrite)
+        return self.said_anew(rewrite)

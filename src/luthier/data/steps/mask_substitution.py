@@ -21,7 +21,7 @@ from ...core.example import Example
 from ..augment.draws import Draws
 from ..augment.step import Augmenting, Change, Said
 from ..augment.texts import Job, Refused, count_of, movable, turns_around
-from ..swaps.words import Edit, Word, applied, in_case_of
+from ..swaps.words import Edit, Word, applied, in_case_of, starts_sentence
 
 if TYPE_CHECKING:
     from ...models.fill import Filler
@@ -77,18 +77,27 @@ class _Work:
 
     def write(self, candidates: Sequence[tuple[str, float]], top: int) -> None:
         word = self.waiting.pop()
-        fitting = [pair for pair in candidates if not _same(pair[0], word.text)][:top]
+        fitting = [pair for pair in candidates if _other(pair[0], word.text)][:top]
         if not fitting:
             return
         new = self.draws.weighted(fitting)
-        self.text = applied(self.text, [Edit(word.start, word.end, word.text, in_case_of(word.text, new))])
+        self.text = applied(self.text, [Edit(word.start, word.end, word.text, self._cased(word, new))])
+
+    def _cased(self, word: Word, new: str) -> str:
+        """The new word in the case of the old one; English "I" is a capital anywhere, and says nothing of its place."""
+        if new == "i":
+            return "I"
+        inside = word.text == "I" and not starts_sentence(self.text, word.start)
+        return new if inside else in_case_of(word.text, new)
 
     @property
     def said(self) -> Said:
         return self.text if self.words else Refused("too few words")
 
 
-def _same(new: str, old: str) -> bool:
-    """Whether one of the words is the other but for its ending."""
+def _other(new: str, old: str) -> bool:
+    """Whether it is another word: neither the same but for its ending, nor a stray letter."""
     short, long = sorted((new.lower(), old.lower()), key=len)
-    return short == long or (len(short) > 3 and long.startswith(short) and len(long) - len(short) < 3)
+    if len(new) == 1 < len(old) and new.lower() not in ("a", "i"):
+        return False
+    return short != long and not (len(short) > 3 and long.startswith(short) and len(long) - len(short) < 3)

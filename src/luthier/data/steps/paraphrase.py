@@ -1,9 +1,9 @@
 """Adds variants of rows that say the same in other words, by a local model.
 
 `model` is a causal model that is asked by `prompt`, or an encoder-decoder made for paraphrase, which reads the prompt
-as it is ({text} alone, or with the prefix it was trained with). What is not a paraphrase by its form is not added: the
-same words, other numbers, protected words lost, half or twice as long. Whether the meaning is kept nobody checks: look
-at some, and mind that a small model keeps little of it.
+as it is ({text} alone, or with the prefix it was trained with). What is no paraphrase is not added: the same words,
+other numbers, protected words lost, half or twice as long, or of another meaning by the vectors of `encoder`, whose
+limit is `alike`. A vector knows little of negation and of who did what: look at some of what came of it.
 Errors: as load_model; ModelError for an encoder-decoder that cannot be loaded; a prompt without {text}. Source: Kumar
 et al. 2019, Submodular Optimization-based Diverse Paraphrasing (NAACL), for the use; Dai et al. 2023, AugGPT
 (arXiv:2302.13007), for asking a model.
@@ -18,16 +18,21 @@ from pydantic import Field
 
 from ...core.contracts import StepContext
 from ...core.example import Example
-from ..augment.rewrite import Manner, load_rewriter, said_anew
-from ..augment.step import Augmenting, Change
+from ..augment.rewrite import Manner, Rewriting, load_rewriter
+from ..augment.step import Change
 
 __all__ = ["Paraphrase"]
 
 
-class Paraphrase(Augmenting):
+class Paraphrase(Rewriting):
     """Scope corpus, train only; tagged tokens get no variants, since tags go with their words."""
 
-    example: ClassVar[Mapping[str, Any]] = {"model": "embedded:nano", "share": 0.1, "max_new_tokens": 16}
+    example: ClassVar[Mapping[str, Any]] = {
+        "model": "embedded:nano",
+        "share": 0.1,
+        "max_new_tokens": 16,
+        "encoder": None,
+    }
 
     model: str = Field(min_length=1, description="a causal model or an encoder-decoder: a run, a folder or a hub id")
     prompt: str = Field(
@@ -47,4 +52,4 @@ class Paraphrase(Augmenting):
 
     def _changer(self) -> Change:
         rewrite = load_rewriter(self.model, self.prompt, Manner(self.temperature, self.top_p, self.max_new_tokens))
-        return lambda jobs: said_anew(jobs, rewrite)
+        return self.said_anew(rewrite)
