@@ -153,6 +153,7 @@ def _facts(component: type[Component]) -> Iterator[str]:
         "causal_lm": "language models",
         "masked_lm": "masked language models",
         "sequence_classification": "classification models",
+        "sequence_score": "reward models",
         "token_classification": "token-classification models",
     }
     if issubclass(component, Adaptation):

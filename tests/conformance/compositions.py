@@ -74,6 +74,8 @@ def answers(role: Role, task: Task) -> torch.Tensor:
     """What the model says of the task's rows: log-probabilities, of tokens, of classes or of tags; in eval mode."""
     role.model.eval()
     with torch.no_grad():
+        if task.objective.task == "sequence_score":
+            return role.class_logits(task.batch())
         if task.objective.task == "sequence_classification":
             return role.class_logits(task.batch()).float().log_softmax(-1)
         if task.objective.task == "token_classification":

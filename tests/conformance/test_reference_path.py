@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from luthier.core.contracts import Batch
 from luthier.engine.step import accumulate
 from luthier.functional import logprobs
+from luthier.functional.branches import unshared
 from luthier.models import fused
 from luthier.models.cast import cast
 from luthier.models.load import Loaded
@@ -61,6 +62,11 @@ def cases() -> list[Composition]:
     return [one for one in every if one.refusal() is None]  # docs/compositions.md has the reasons
 
 
+def plain(batch: Batch) -> Batch:
+    """Each branch behind its own copy of what it shares (tests/unit/functional/test_branches.py)."""
+    return batch if batch.branches is None else unshared(batch)[0]
+
+
 @dataclass
 class PlainRole:
     """The verbs of a role by a model's own forward: one row after another, padded at the end, whole logits."""
@@ -77,6 +83,7 @@ class PlainRole:
         return logits[0, : high - low].float() if logits.dim() == 3 else logits.float()
 
     def logps(self, batch: Batch, smoothing: float = 0.0, *, alike: bool = False) -> Tensor:
+        batch = plain(batch)
         found = []
         for row in range(batch.size):
             low, high = batch.starts[row : row + 2].tolist()
@@ -94,6 +101,7 @@ class PlainRole:
         return torch.cat([self._logits(batch, row)[chosen] for row, chosen in enumerate(marks)])
 
     def class_logits(self, batch: Batch) -> Tensor:
+        batch = plain(batch)
         return torch.cat([self._logits(batch, row) for row in range(batch.size)])
 
 

@@ -11,7 +11,16 @@ from conformance.world import KINDS, Task, every, load, settings
 from conformance.world import home as kind_of
 
 from luthier.core.component import build
-from luthier.core.contracts import Adaptation, Objective, Optimizer, ParameterGroup, Penalty, Schedule
+from luthier.core.contracts import (
+    Adaptation,
+    Batch,
+    Objective,
+    Optimizer,
+    ParameterGroup,
+    Penalty,
+    Schedule,
+    Term,
+)
 from luthier.core.errors import ModelError, RecipeError
 from luthier.core.recipe import Recipe
 from luthier.engine.optimize import Stepper
@@ -34,6 +43,12 @@ def home(task: Task) -> Loaded:
 
 def models_of(loaded: Loaded) -> Models:
     return Models(role_of(loaded.model, loaded.tokenizer.pad_token_id))
+
+
+def terms_of(objective: Objective, models: Models, batch: Batch) -> list[Term]:
+    """The terms of a step that is this batch alone."""
+    (ready,) = objective.collect(models, [batch])
+    return objective.loss(models, ready)
 
 
 def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -68,14 +83,14 @@ def test_counts_need_no_model_and_are_tokens_or_sequences(objective: Objective, 
 def test_a_loss_is_sums_by_sequence_whatever_the_pack(objective: Objective, part):
     task = Task.of(objective, part)
     models = models_of(home(task))
-    whole = objective.loss(models, task.batch())
+    whole = terms_of(objective, models, task.batch())
     assert {term.name for term in whole} == set(objective.counts(task.batch()))
     for number, term in enumerate(whole):
         assert term.totals.shape == (len(task.rows),)
         assert bool(term.totals.isfinite().all())
-        alone = torch.cat([objective.loss(models, task.batch(i))[number].totals for i in range(len(task.rows))])
+        alone = torch.cat([terms_of(objective, models, task.batch(i))[number].totals for i in range(len(task.rows))])
         torch.testing.assert_close(term.totals, alone, rtol=1e-5, atol=1e-5)
-        backward = objective.loss(models, task.batch(*reversed(range(len(task.rows)))))[number].totals
+        backward = terms_of(objective, models, task.batch(*reversed(range(len(task.rows)))))[number].totals
         torch.testing.assert_close(term.totals, backward.flip(0), rtol=1e-5, atol=1e-5)
 
 
@@ -83,7 +98,7 @@ def test_a_loss_is_sums_by_sequence_whatever_the_pack(objective: Objective, part
 def test_a_weight_multiplies_loss_and_count(objective: Objective, part):
     task = Task.of(objective, part)
     models = models_of(home(task))
-    once, thrice = (objective.loss(models, task.batch(0, 1, weight=w)) for w in (1.0, 3.0))
+    once, thrice = (terms_of(objective, models, task.batch(0, 1, weight=w)) for w in (1.0, 3.0))
     for one, three in zip(once, thrice, strict=True):
         torch.testing.assert_close(3 * one.totals, three.totals)
 
@@ -118,7 +133,7 @@ def test_nothing_to_learn_is_zero_attached_to_the_graph(objective: Objective, pa
     by_token = any(not torch.equal(counts, batch.weights) for counts in objective.counts(batch).values())
     for nothing in [task.batch(0, 1, weight=0.0), *([empty] if by_token else [])]:
         loaded.model.zero_grad()
-        for term in objective.loss(models, nothing):
+        for term in terms_of(objective, models, nothing):
             assert term.totals.tolist() == [0.0] * nothing.size
             assert term.totals.requires_grad
         assert accumulate(objective, (), models, [nothing]).loss == 0.0

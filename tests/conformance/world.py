@@ -13,6 +13,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 import pytest
+import torch
 from tiny import make_bert, make_llama, make_tokenizer
 
 from luthier.core.component import ROOMS, Component, build, find, names
@@ -20,11 +21,14 @@ from luthier.core.contracts import Batch, Objective, Row
 from luthier.core.errors import RecipeError
 from luthier.core.example import Example, Origin, Part, Turn
 from luthier.data.encode import Encoding, encode_all
+from luthier.engine.precompute import precompute
 from luthier.functional.packing import pack
 from luthier.models.load import Loaded, load_model
+from luthier.models.roles import role_of
 
 CLASSES = ("bridge", "strings", "varnish")
 KINDS = ("llama", "bert")
+CPU = torch.device("cpu")
 ENCODERS = ("masked_lm", "sequence_classification", "token_classification")
 """Tasks for which the tiny encoder is the model at home."""
 
@@ -67,16 +71,33 @@ SENTENCES = (
 
 
 def examples(part: str, count: int = 6) -> list[Example]:
-    """Rows that carry `part` (and a class as target, or a tag for each token), of different lengths and contents."""
+    """Rows that carry `part` (and a class as target, or a tag for each token), of different lengths and contents.
+
+    Answers come with a prompt: a chosen one with a rejected one, a completion with its worth.
+    """
     found = []
     for number in range(count):
+        origin = Origin("rows.jsonl", number + 1)
+        if part in ("chosen", "completion"):
+            found.append(_answered(part, number, origin))
+            continue
         content = _part(part, number)
         target: Any = CLASSES[number % 3]
         if part == "tokens":
             assert isinstance(content, str)
             target = tuple(_tag(word) for word in content.split(" "))
-        found.append(Example(f"row:{number}", {part: content}, Origin("rows.jsonl", number + 1), target))
+        found.append(Example(f"row:{number}", {part: content}, origin, target))
     return found
+
+
+def _answered(part: str, number: int, origin: Origin) -> Example:
+    asked, said = _part("messages", number)
+    assert isinstance(asked, Turn) and isinstance(said, Turn)
+    parts: dict[str, Part] = {"prompt": (asked,), part: (said,)}
+    if part == "completion":
+        return Example(f"row:{number}", parts, origin, ("good", "bad")[number % 2])
+    parts["rejected"] = (Turn("assistant", SENTENCES[(number + 3) % len(SENTENCES)][: 20 + 5 * number]),)
+    return Example(f"row:{number}", parts, origin)
 
 
 def _tag(word: str) -> str:
@@ -136,7 +157,11 @@ class Task:
         given = examples(part)
         facts = objective.survey(given)
         encoding = Encoding(tokenizer_of(), max_length=128, facts=facts)
-        return cls(objective, part, facts, encode_all(objective, given, encoding))
+        rows = objective.complete(encode_all(objective, given, encoding), seed=1)
+        if objective.roles:
+            start = load(home(objective.task), objective.task, facts)
+            rows = precompute(objective, role_of(start.model, 0), rows, device=CPU, micro_tokens=96)
+        return cls(objective, part, facts, rows)
 
     def batch(self, *chosen: int, weight: float | None = None) -> Batch:
         """A pack of the rows with these numbers, with a weight of their own where one is given."""

@@ -17,7 +17,7 @@ from pydantic import Field
 from ..core.errors import DataError
 from ..core.evidence import Check, CheckContext, Measure, Sample, Scores, Subject
 from ..core.example import Example
-from ..data.parts import wanted_of
+from ..data.parts import prompt_turns, wanted_of
 from ..functional.statistics import OfSums, row_mean
 
 __all__ = ["TextMatch"]
@@ -83,11 +83,9 @@ def _bleu(sums: Any, rows: Any) -> Any:
 
 def _prompt(example: Example) -> str:
     """What comes before the answer, with the roles named where several turns do."""
-    turns = example.parts.get("messages")
-    if not isinstance(turns, tuple):
+    before = prompt_turns(example)
+    if not before:
         return example.text()
-    last = max((index for index, turn in enumerate(turns) if turn.trained), default=len(turns))
-    before = turns[:last]
     return before[0].content if len(before) == 1 else "\n".join(f"{turn.role}: {turn.content}" for turn in before)
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
+from .batch import Batch, Bools, Floats, Ints, Row, Term
 from .component import Component
 from .example import Example
 
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Adaptation",
     "Batch",
+    "Bools",
     "Encoder",
+    "Floats",
     "Format",
+    "Ints",
     "Ledger",
     "Models",
     "Objective",
@@ -42,12 +45,10 @@ __all__ = [
     "Term",
 ]
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-
-Task = Literal["causal_lm", "masked_lm", "sequence_classification", "token_classification"]
-"""The head that an objective needs: words that go on, words in place of masks, classes of a text, of each token."""
+Task = Literal["causal_lm", "masked_lm", "sequence_classification", "sequence_score", "token_classification"]
+"""The head that an objective needs: words that go on, words in place of masks, classes of a text, a number for it,
+classes of each token.
+"""
 
 
 # ---- data ------------------------------------------------------------------------------------------------------------
@@ -134,28 +135,6 @@ class Step(Component):
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One encoded sequence before packing.
-
-    ids: [L] token ids. supervised: [L] True where the token is a target (without `targets` never at 0: nothing
-    precedes it).
-    fields: what the objective's encode adds for each sequence, e.g. {"label": int array of shape []}.
-    repeat: how often it comes in an epoch, on average.
-    targets: [L] what is to be said at each supervised token (a word in place of a mask, a tag), which sees the whole
-    row; None: the token itself, told by what precedes it.
-    """
-
-    id: str
-    ids: Ints
-    supervised: Bools
-    weight: float = 1.0
-    groups: Mapping[str, str] = field(default_factory=dict)
-    fields: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    repeat: float = 1.0
-    targets: Ints | None = None
-
-
 class Encoder(Protocol):
     """What an objective encodes with: tokenizer, chat template, length limit, and what was surveyed from the data.
 
@@ -183,6 +162,12 @@ class Encoder(Protocol):
         """
         ...
 
+    def answers(self, example: Example, names: Sequence[str]) -> list[Row]:
+        """One row that begins with the turns of "prompt" and has a branch for each of these parts, the turns that
+        answer it: supervised where they are learned, each to its stop token.
+        """
+        ...
+
     def words(self, example: Example, targets: Sequence[int]) -> list[Row]:
         """The words of a tagged example in windows of the length limit that share context: the first token of each
         word is supervised once, in the words' order, with the word's target.
@@ -191,58 +176,6 @@ class Encoder(Protocol):
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Packed sequences, end to end, without padding. S sequences, T tokens.
-
-    ids [T] int64; starts [S+1] int32 cumulative lengths; positions [T] from 0 in each sequence;
-    supervised [T] bool; rows: S ids; weights [S] float32; fields: [S, ...] what the objective's encode added.
-    targets: [T] int64, or None, as in Row.
-    """
-
-    ids: Tensor
-    starts: Tensor
-    positions: Tensor
-    supervised: Tensor
-    rows: tuple[str, ...]
-    weights: Tensor
-    fields: Mapping[str, Tensor] = field(default_factory=dict)
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    targets: Tensor | None = None
-
-    @property
-    def size(self) -> int:
-        """S, the number of sequences."""
-        return len(self.rows)
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
-
-        return Batch(
-            move(self.ids),
-            move(self.starts),
-            move(self.positions),
-            move(self.supervised),
-            self.rows,
-            move(self.weights),
-            {name: move(value) for name, value in self.fields.items()},
-            self.groups,
-            None if self.targets is None else move(self.targets),
-        )
-
-
-@dataclass(frozen=True)
-class Term:
-    """Sums of a loss, one a sequence ([S]), or [1] for what is evaluated once a step. The engine divides."""
-
-    name: str
-    totals: Tensor
-    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -273,7 +206,7 @@ class Role(Protocol):
         ...
 
     def class_logits(self, batch: Batch) -> Tensor:
-        """[S, C] logits of the model's classification head."""
+        """[S, C] logits of the model's classification head; of rows that branch [B, C], one for each branch."""
         ...
 
     def token_logits(self, batch: Batch) -> Tensor:
@@ -282,11 +215,15 @@ class Role(Protocol):
 
 
 class Models(Protocol):
-    """The roles of a phase: the policy that is trained, and later reference, teacher, reward, value."""
+    """The roles of a phase: the policy that is trained, and those that an objective names beside it."""
 
     @property
     def policy(self) -> Role:
         """The model that is trained."""
+        ...
+
+    def role(self, name: str) -> Role:
+        """One of the objective's `roles`. Errors: KeyError for one that is not there now."""
         ...
 
 
@@ -297,6 +234,8 @@ class Objective(Component):
     """Parts of an Example, any one of which it can encode."""
     task: ClassVar[Task]
     """The head that the model must have."""
+    roles: ClassVar[frozenset[str]] = frozenset()
+    """Whom `precompute` asks: "reference", the policy as the phase finds it."""
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
         """What must be known of the training data before encoding (classes, their weights), as plain JSON values."""
@@ -318,6 +257,22 @@ class Objective(Component):
         are learned as they were encoded. What is measured always is.
         """
         return None
+
+    def complete(self, rows: Sequence[Row], seed: int) -> list[Row]:
+        """The encoded rows of a split with what each needs of others (KTO: an answer to another prompt)."""
+        return list(rows)
+
+    def precompute(self, models: Models, batch: Batch) -> dict[str, Tensor]:
+        """[S, ...] fields that `roles` give the rows: asked once, before the first step and without gradients, kept in
+        the run's folder, and found in every later batch. They depend on the role and the row alone, on no parameter.
+        """
+        return {}
+
+    def collect(self, models: Models, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """The micro-batches of a step with what the loss must know of the whole step; without gradients, before counts
+        and losses. None is left out, and each keeps its rows.
+        """
+        return batches
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """[S] for each term, known without a model: supervised tokens, or 1 a sequence; times the weights."""

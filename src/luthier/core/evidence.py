@@ -51,6 +51,16 @@ class Subject(Protocol):
         """For each example its supervised tokens' log-probabilities, in float32 arithmetic where it can."""
         ...
 
+    def answers(self, examples: Sequence[Example], names: Sequence[str]) -> list[Floats]:
+        """For each example [k, 2]: of each of its k answers, the parts called `names`, the summed log-probability in
+        nats and the number of tokens. Errors: DataError for an example that cannot be encoded.
+        """
+        ...
+
+    def rewards(self, examples: Sequence[Example]) -> list[Floats]:
+        """For each example [k]: the rewards of its answers, the best first, as a reward model gives them."""
+        ...
+
     def generate(self, examples: Sequence[Example]) -> list[str]:
         """The model's answer to each example's prompt: its conversation up to the last trained turn."""
         ...

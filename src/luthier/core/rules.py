@@ -210,6 +210,7 @@ def _kinds(tasks: Collection[str]) -> str:
         "causal_lm": "language models",
         "masked_lm": "masked language models",
         "sequence_classification": "classifiers",
+        "sequence_score": "reward models",
         "token_classification": "taggers",
     }
     return " and ".join(words[task] for task in sorted(tasks))

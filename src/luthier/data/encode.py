@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from ..core.contracts import Bools, Ints, Objective, Row
 from ..core.errors import DataError, Problem
 from ..core.example import Example, Turn
-from .parts import text_of, tokens_of, tools_of, turns_of
+from .answers import answer_rows
+from .parts import prompt_turns, text_of, tokens_of, tools_of, turns_of
 from .pieces import by_pieces
 from .template import ChatTemplate, Rendered, template_for
+from .turns import SYSTEM, oldest_exchange
 from .windows import run_rows, word_rows
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ __all__ = ["EncodeLog", "Encoding", "Truncated", "encode_all"]
 Overlong = Literal["trim_prompt", "drop", "error"]
 Turns = tuple[Turn, ...]
 Encoded = TypeVar("Encoded")
-_SYSTEM = ("system", "developer")
 _TOGETHER = 2**17  # characters of text that the tokenizer is given at once
 
 
@@ -187,18 +188,21 @@ class Encoding:
         words, _ = tokens_of(example)
         return word_rows(example, words, targets, self.tokenizer, self._frame, self.max_length)
 
+    def answers(self, example: Example, names: Sequence[str]) -> list[Row]:
+        """One row that begins with the prompt and has a branch for each of the named parts, which answer it."""
+        return answer_rows(example, names, self)
+
     # ---- generation ------------------------------------------------------------------------------------------------
 
     def prompt(self, example: Example, *, reserve: int = 0) -> list[int]:
-        """Token ids to generate from: the turns before the last trained one and the answer's header, or the text.
+        """Token ids to generate from: what comes before the answer (parts.prompt_turns) and its header, or the text.
 
         `reserve`: tokens of max_length kept free for the answer; a longer prompt is shortened as in training.
         """
-        if "messages" not in example.parts:
+        turns, tools = prompt_turns(example), tools_of(example)
+        if not turns and "messages" not in example.parts:
             return [*self._frame[0], *self._letters(text_of(example))]
-        turns, tools = turns_of(example), tools_of(example)
-        last = max((index for index, turn in enumerate(turns) if turn.trained), default=len(turns))
-        said = tuple(replace(turn, train=False) for turn in turns[:last])
+        said = tuple(replace(turn, train=False) for turn in turns)
         ids = self.template.prompt(said, tools)
         limit = self.max_length - reserve
         if len(ids) > limit:
@@ -210,7 +214,7 @@ class Encoding:
             shortened = self._shorten(said, limit, len(ids), encode)
             if shortened is not None:
                 before = len(ids)
-                ids, cut = shortened
+                _, ids, cut = shortened
                 self.log.prompts[example.id] = Truncated(before, len(ids), cut)
         return ids
 
@@ -221,29 +225,40 @@ class Encoding:
     ) -> tuple[Ints, Bools] | None:
         """Ids and mask of a conversation within the limit, or None, with the reason in the log."""
         ids, supervised = self.template.encode(rendered)
-        before = len(ids)
-        if before > self.max_length:
-            if not self._may_shorten(example, name, before):
-                return None
+        if len(ids) > self.max_length:
 
             def encode(kept: Turns) -> tuple[int, tuple[Ints, Bools]]:
                 ids, supervised = self.template.encode(self.template.render(kept, tools))
                 return len(ids), (ids, supervised)
 
-            try:
-                shortened = self._shorten(turns, self.max_length, before, encode)
-            except DataError as error:
-                self.log.dropped[name] = error.problems[0].found
-                return None
+            shortened = self.shortened(example, name, turns, len(ids), encode)
             if shortened is None:
-                self.log.dropped[name] = f"its answer does not fit into max_length, {self.max_length} tokens"
                 return None
-            (ids, supervised), cut = shortened
-            self.log.truncated[name] = Truncated(before, len(ids), cut)
+            ids, supervised = shortened
         if not supervised.any():
             self.log.untrained[name] = "no token of it is to be learned"
             return None
         return ids, supervised
+
+    def shortened(
+        self, example: Example, name: str, turns: Turns, tokens: int, encode: Callable[[Turns], tuple[int, Encoded]]
+    ) -> Encoded | None:
+        """The turns of a row that has too many `tokens`, encoded within the limit; None where the row is left out.
+        The log says so either way. Errors: DataError where the phase stops at such rows.
+        """
+        if not self._may_shorten(example, name, tokens):
+            return None
+        try:
+            found = self._shorten(turns, self.max_length, tokens, encode)
+        except DataError as error:
+            self.log.dropped[name] = error.problems[0].found
+            return None
+        if found is None:
+            self.log.dropped[name] = f"its answer does not fit into max_length, {self.max_length} tokens"
+            return None
+        after, encoded, cut = found
+        self.log.truncated[name] = Truncated(tokens, after, cut)
+        return encoded
 
     def _may_shorten(self, example: Example, name: str, tokens: int) -> bool:
         found = f"{tokens} tokens, and max_length is {self.max_length}"
@@ -260,8 +275,8 @@ class Encoding:
 
     def _shorten(
         self, turns: Turns, limit: int, tokens: int, encode: Callable[[Turns], tuple[int, Encoded]]
-    ) -> tuple[Encoded, str] | None:
-        """The encoded turns within `limit` tokens and what was cut, or None where the learned turns alone do not fit.
+    ) -> tuple[int, Encoded, str] | None:
+        """How many tokens are left, encoded, and what was cut; None where the learned turns alone do not fit.
 
         The oldest exchanges (a user's turn and what answers it) go first; then the starts of the unlearned turns that
         are left, the oldest first, each to its last token at the least. System turns stay. `tokens` (more than `limit`)
@@ -270,7 +285,7 @@ class Encoding:
         cuts = []
         gone = 0
         encoded = None
-        while tokens > limit and (exchange := _oldest_exchange(turns)):
+        while tokens > limit and (exchange := oldest_exchange(turns)):
             begin, end = exchange
             gone += end - begin
             turns = turns[:begin] + turns[end:]
@@ -279,7 +294,7 @@ class Encoding:
             cuts.append(f"the oldest {gone} turns")
         for index, turn in enumerate(turns):
             content = turn.content
-            while tokens > limit and not turn.trained and turn.role not in _SYSTEM:
+            while tokens > limit and not turn.trained and turn.role not in SYSTEM:
                 start = self._after(content, tokens - limit)
                 if start is None:
                     break
@@ -288,7 +303,7 @@ class Encoding:
                 tokens, encoded = encode(turns)
             if content != turn.content:
                 cuts.append(f"the first {len(turn.content) - len(content)} characters of what the {turn.role} says")
-        return (encoded, " and ".join(cuts)) if encoded is not None and tokens <= limit else None
+        return (tokens, encoded, " and ".join(cuts)) if encoded is not None and tokens <= limit else None
 
     def _after(self, content: str, tokens: int) -> int | None:
         """Where the text goes on after so many of its tokens (or before its last), None where it has but one."""
@@ -316,7 +331,8 @@ class Encoding:
 
     def know(self, examples: Sequence[Example]) -> None:
         """Tokenizes the texts of these examples together, which is faster; conversations are left for later."""
-        texts = list({_whole_text(example): None for example in examples if "messages" not in example.parts})
+        plain = [example for example in examples if example.parts.keys().isdisjoint(("messages", "prompt"))]
+        texts = list(dict.fromkeys(map(_whole_text, plain)))
         self._known = dict(zip(texts, self._batch(texts), strict=True)) if texts else {}
 
     def _letters(self, text: str) -> list[int]:
@@ -382,10 +398,3 @@ def _whole_text(example: Example) -> str:
     """The text, or all texts of an example that has several."""
     text = example.parts.get("text")
     return text if isinstance(text, str) else example.text()
-
-
-def _oldest_exchange(turns: Turns) -> tuple[int, int] | None:
-    """Begin and end of the oldest exchange after the system turns, unless it is the only one left."""
-    begin = next((index for index, turn in enumerate(turns) if turn.role not in _SYSTEM), len(turns))
-    end = next((index for index in range(begin + 1, len(turns)) if turns[index].role == "user"), None)
-    return None if end is None else (begin, end)

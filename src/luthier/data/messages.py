@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..core.example import Turn
-from .turns import ROLES, named, text_of
+from .turns import ROLES, conversation, named, text_of
 
-__all__ = ["chat_turn", "dialogue", "opening", "prompt_of", "sharegpt_turn", "turns_in"]
+__all__ = ["answered", "chat_turn", "dialogue", "first_key", "opening", "prompt_of", "sharegpt_turn", "turns_in"]
 
 _TRAIN = ("train", "weight", "loss_weight")
 _TAKEN = {"role", "content", *_TRAIN}
@@ -171,3 +171,26 @@ def prompt_of(record: Mapping[str, Any], key: str, beside: str = "input") -> tup
     given = record.get(beside) if key != beside else None
     more = "" if given is None else text_of(given, beside)
     return (*opening(record), Turn("user", f"{value}\n\n{more}" if more.strip() else str(value)))
+
+
+def first_key(record: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    """The first of the keys that the record has."""
+    return next((key for key in keys if key in record), None)
+
+
+def answered(
+    record: Mapping[str, Any], prompts: Sequence[str], answers: Sequence[str]
+) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
+    """The turns of a prompt and of its answer, each under the first of these keys. Errors: ValueError as prompt_of, and
+    for an empty answer.
+    """
+    key, said = first_key(record, prompts) or prompts[0], first_key(record, answers) or answers[0]
+    value, answer = record.get(key), record.get(said)
+    prompt = (dialogue(value) if isinstance(value, str) else ()) or prompt_of(record, key)
+    turns = (
+        (Turn("assistant", text_of(answer, said)),)
+        if answer is None or isinstance(answer, str)
+        else turns_in(answer, said)
+    )
+    conversation([*prompt, *turns])
+    return prompt, turns

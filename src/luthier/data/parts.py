@@ -11,7 +11,7 @@ from ..core.contracts import Objective
 from ..core.errors import DataError
 from ..core.example import Example, Turn
 
-__all__ = ["refuse_unfit", "text_of", "tokens_of", "tools_of", "turns_of", "wanted_of"]
+__all__ = ["prompt_turns", "refuse_unfit", "text_of", "tokens_of", "tools_of", "turns_of", "wanted_of"]
 
 
 def refuse_unfit(examples: Sequence[Example], objective: Objective) -> None:
@@ -65,13 +65,28 @@ def tools_of(example: Example) -> list[Mapping[str, Any]] | None:
     return tools if isinstance(tools, list) else [tools]
 
 
+def prompt_turns(example: Example) -> tuple[Turn, ...]:
+    """The turns before the answer: the part "prompt", or a conversation up to its last trained turn; none in a text."""
+    found = example.parts.get("prompt")
+    if isinstance(found, tuple):
+        return found
+    if "messages" not in example.parts:
+        return ()
+    turns = turns_of(example)
+    last = max((index for index, turn in enumerate(turns) if turn.trained), default=len(turns))
+    return turns[:last]
+
+
 def wanted_of(example: Example) -> tuple[str, ...]:
-    """The reference answers: the target where it is text, else what the last trained turn says; none without both."""
-    if isinstance(example.target, str):
-        return (example.target,)
-    if isinstance(example.target, tuple):
-        return example.target
-    turns = example.parts.get("messages")
+    """The reference answers: the chosen answer; the target where it is text; else what the last trained turn says; none
+    without these.
+    """
+    if "prompt" not in example.parts:
+        if isinstance(example.target, str):
+            return (example.target,)
+        if isinstance(example.target, tuple):
+            return example.target
+    turns = example.parts.get("chosen", example.parts.get("messages"))
     return tuple(turn.content for turn in turns if turn.trained)[-1:] if isinstance(turns, tuple) else ()
 
 

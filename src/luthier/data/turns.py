@@ -9,9 +9,21 @@ from typing import Any
 
 from ..core.example import Target, Turn
 
-__all__ = ["ROLES", "answers_of", "conversation", "has_content", "named", "text_of", "tools_text"]
+__all__ = [
+    "ROLES",
+    "SYSTEM",
+    "answers_of",
+    "conversation",
+    "has_content",
+    "named",
+    "oldest_exchange",
+    "text_of",
+    "tools_text",
+]
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
+SYSTEM = ("system", "developer")
+"""Roles that stand before a conversation and stay when it is shortened."""
 
 
 def has_content(turn: Turn) -> bool:
@@ -109,3 +121,10 @@ def _kind(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "a list"
     return "text" if isinstance(value, str) else type(value).__name__
+
+
+def oldest_exchange(turns: Sequence[Turn]) -> tuple[int, int] | None:
+    """Begin and end of the oldest exchange after the system turns, unless it is the only one left."""
+    begin = next((index for index, turn in enumerate(turns) if turn.role not in SYSTEM), len(turns))
+    end = next((index for index in range(begin + 1, len(turns)) if turns[index].role == "user"), None)
+    return None if end is None else (begin, end)

@@ -27,7 +27,7 @@ from .identity import identity_of
 from .meter import Meter, peak_memory_gb
 from .optimize import Stepper
 from .room import USUAL_TOKENS
-from .step import StepLoss, accumulate, mean_loss
+from .step import StepLoss, accumulate, measure
 from .watch import Watcher
 
 __all__ = ["Fit", "FitResult", "fit"]
@@ -204,6 +204,7 @@ class _Fitting:
             memory_gb=round(peak_memory_gb(job.device), 3),
             seconds={name: round(spent, 4) for name, spent in seconds.items()},
             **({"terms": terms} if terms else {}),
+            **({"figures": dict(loss.figures)} if loss.figures else {}),
         )
 
     def _gradients(self, step: int, chosen: Sequence[int]) -> StepLoss:
@@ -270,20 +271,21 @@ class _Fitting:
     def _validate(self, step: int) -> bool:
         model = self.job.models.policy.model
         model.eval()
-        loss = self._validation_loss(step)
+        found = self._measured(step)
         model.train()
-        better = self.watcher.seen(step, loss)
-        self.job.log("validation", phase=self.job.phase.name, step=step, loss=loss, best=better)
+        better = self.watcher.seen(step, found.loss)
+        figures = {"figures": dict(found.figures)} if found.figures else {}
+        self.job.log("validation", phase=self.job.phase.name, step=step, loss=found.loss, best=better, **figures)
         if better and self.job.phase.watch.keep_best:
             self.best_weights = {name: value.cpu().clone() for name, value in self.stepper.weights().items()}
             if self.checkpoints:
                 self.checkpoints.write_best(Checkpoint(self.best_weights, {}, {"step": step, "depends": self.depends}))
         return True
 
-    def _validation_loss(self, step: int) -> float:
+    def _measured(self, step: int) -> StepLoss:
         while True:
             try:
-                return mean_loss(self.job.objective, self.job.models, self.validation)
+                return measure(self.job.objective, self.job.models, self.validation)
             except (RuntimeError, MemoryError) as error:
                 sizes = [batch.starts.diff().tolist() for batch in self.validation]
                 self._shrink(error, f"the validation after step {step}", sizes)

@@ -13,7 +13,7 @@ from ..core.contracts import Row
 from ..core.recipe import Phase
 from ..core.run import digest_of
 
-__all__ = ["identity_of"]
+__all__ = ["identity_of", "weights_of_model"]
 
 
 def identity_of(
@@ -27,7 +27,7 @@ def identity_of(
     """SHA-256 over the model's weights as they are now, the encoded rows, the phase's settings, seed and order."""
     return digest_of(
         {
-            "model": _weights(model),
+            "model": weights_of_model(model),
             "rows": _rows(rows),
             "validation": _rows(validation),
             "phase": phase.model_dump(mode="json", by_alias=True),
@@ -40,7 +40,7 @@ def identity_of(
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def _weights(model: nn.Module) -> list[Any]:
+def weights_of_model(model: nn.Module) -> list[Any]:
     """Name, shape, dtype and the integer sum of the bits of each parameter: exact in any order, and as fast as memory.
 
     A cryptographic digest would take as long as loading the model did; this need only tell one start from another.
@@ -57,7 +57,7 @@ def _rows(rows: Sequence[Row]) -> str:
     for row in rows:
         fields = sorted(row.fields.items())
         shapes = [(name, str(value.dtype), value.shape) for name, value in fields]
-        said = (row.id, len(row.ids), row.weight, row.repeat, sorted(row.groups.items()), shapes)
+        said = (row.id, len(row.ids), row.branches, row.weight, row.repeat, sorted(row.groups.items()), shapes)
         digest.update(repr(said).encode())
         digest.update(row.ids.tobytes() + row.supervised.tobytes())
         for _, value in fields:

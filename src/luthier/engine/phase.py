@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..core.component import build
-from ..core.contracts import Adaptation, Row
+from ..core.contracts import Adaptation, Role, Row
 from ..core.errors import DataError, ModelError, RecipeError
 from ..core.example import Example
 from ..core.files import write_atomic
@@ -25,8 +26,10 @@ from ..models.load import Loaded, examine, load_model
 from ..models.recompute import recompute
 from ..models.roles import Models, role_of
 from ..models.vocabulary import grow
+from .account import times, training_account
 from .device import Compute
 from .fit import Fit, FitResult, fit
+from .precompute import precompute
 from .room import Room, make_room
 
 __all__ = [
@@ -211,10 +214,10 @@ def _max_length(phase: Phase, model: torch.nn.Module) -> int:
 
 
 def _encoded(setting: Setting, number: int, splits: Splits, split: str, encoding: Encoding) -> list[Row]:
-    """The rows of a split. Errors: DataError, placed at the split where the rows themselves give no place."""
+    """The rows of a split, complete. Errors: DataError, placed at the split where rows themselves give no place."""
     phase = setting.recipe.phases[number]
     try:
-        return encode_all(phase.objective, splits.get(split, ()), encoding)
+        return phase.objective.complete(encode_all(phase.objective, splits.get(split, ()), encoding), setting.seed)
     except DataError as error:
         raise DataError([problem.at(f"phase '{phase.name}', {split} data") for problem in error.problems]) from error
 
@@ -254,7 +257,7 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
     encoding = encoding_of(setting, number, loaded)
     validation = _encoded(setting, number, splits, "validation", encoding)
     _tell(setting, phase, encoding, "validation")
-    models = Models(role_of(loaded.model, loaded.tokenizer.pad_token_id))
+    policy = role_of(loaded.model, loaded.tokenizer.pad_token_id)
     penalties = [(penalty, penalty.begin(loaded.model)) for penalty in phase.penalties]
     room = make_room(
         loaded.model, phase, setting.recipe.machine, setting.compute.device, _lengths(rows), validates=bool(validation)
@@ -264,14 +267,15 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
         setting.log("note", phase=phase.name, text=f"gradient checkpointing is on: {room.because}")
     if room.note:
         setting.log("note", phase=phase.name, text=room.note)
+    asked = partial(_asked, setting, number, policy, room)
     result = fit(
         Fit(
-            models=models,
+            models=Models(policy),
             objective=phase.objective,
             adaptation=phase.adaptation,
             phase=phase,
-            rows=rows,
-            validation=validation,
+            rows=asked("train", rows),
+            validation=asked("validation", validation),
             penalties=penalties,
             renewal=phase.objective.renewal(encoding, setting.seed),
             folder=setting.phase_folder(number) / "checkpoints",
@@ -284,62 +288,29 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
             stop=setting.stop,
         )
     )
-    setting.log("note", phase=phase.name, text=_times(result))
+    setting.log("note", phase=phase.name, text=times(result))
     phase.adaptation.save(loaded.model, setting.result(number))
-    _record(setting, number, loaded.model, result, rows, lost, room)
+    account = training_account(phase, loaded.model, result, rows, lost, room, setting.compute.device)
+    setting.folder.update_manifest(training={phase.name: account})
     return result
 
 
-def _times(result: FitResult) -> str:
-    """What the steps' time went to, the wait for data among it."""
-    names, seconds = {"data": "waiting for data"}, result.seconds or 1.0
-    shares = (f"{names.get(name, name)} {spent / seconds:.1%}" for name, spent in result.parts.items())
-    return f"{result.steps} steps in {result.seconds:,.1f} s: " + ", ".join(shares)
+def _asked(setting: Setting, number: int, policy: Role, room: Room, split: str, rows: Sequence[Row]) -> list[Row]:
+    """The rows with what the objective asks other roles about them; kept in the phase's folder."""
+    phase = setting.recipe.phases[number]
+    return precompute(
+        phase.objective,
+        policy,
+        rows,
+        device=setting.compute.device,
+        micro_tokens=room.micro_tokens,
+        file=setting.phase_folder(number) / f"reference-{split}.safetensors",
+        note=lambda text: setting.log("note", phase=phase.name, text=f"{split}: {text}"),
+    )
 
 
 def _lengths(rows: Sequence[Row]) -> list[int]:
     return [len(row.ids) for row in rows]
-
-
-def _record(
-    setting: Setting,
-    number: int,
-    model: torch.nn.Module,
-    result: FitResult,
-    rows: Sequence[Row],
-    lost: Mapping[str, int],
-    room: Room,
-) -> None:
-    from .meter import peak_memory_gb
-
-    phase = setting.recipe.phases[number]
-    trained = sum(p.numel() for group in phase.adaptation.groups(model) for _, p in group.parameters)
-    setting.folder.update_manifest(
-        training={
-            phase.name: {
-                "steps": result.steps,
-                "epochs": round(result.tokens / sum(len(row.ids) for row in rows), 2),
-                "rows": len(rows),
-                "tokens": result.tokens,
-                "supervised": result.supervised,
-                "seconds": round(result.seconds, 2),
-                "parts": {name: round(seconds, 2) for name, seconds in result.parts.items()},
-                "waiting": round(result.waiting, 4),
-                "tokens_per_s": round(result.tokens_per_s, 1),
-                "peak_memory_gb": round(peak_memory_gb(setting.compute.device), 3),
-                "trainable": trained,
-                "parameters": sum(p.numel() for p in model.parameters()),
-                "truncated": lost["truncated"],
-                "dropped": lost["dropped"],
-                "untrained": lost["untrained"],
-                "best_step": result.best_step,
-                "best_loss": result.best_loss,
-                "stopped": result.stopped,
-                "micro_tokens": result.micro_tokens,
-                "gradient_checkpointing": {"on": room.gradient_checkpointing, "because": room.because},
-            }
-        }
-    )
 
 
 def base_phase(recipe: Recipe) -> int:

@@ -36,6 +36,9 @@ class TensorBoard:
                 self._writer.add_scalar(f"{phase}/{name}", record[name], step)
         elif kind == "validation":
             self._writer.add_scalar(f"{phase}/validation_loss", record["loss"], step)
+        for name, value in record.get("figures", {}).items():
+            which = name if kind == "step" else f"validation_{name}"
+            self._writer.add_scalar(f"{phase}/{which}", value, step)
 
     def close(self) -> None:
         """Writes what is still held back."""

@@ -20,6 +20,7 @@ from ..core.errors import DataError
 from ..core.example import Example
 from ..core.recipe import Decoding
 from ..data.encode import Encoding
+from ..functional.branches import answer_logps, branch_counts, branch_grid
 from ..functional.packing import micro_batches, pack
 from ..models.attention import still
 from ..models.generate import generate
@@ -71,6 +72,35 @@ class ModelSubject:
     def token_logps(self, examples: Sequence[Example]) -> list[Floats]:
         rows, owners = self._encoded(examples)
         return self._by_example(examples, rows, owners, self.role.logps)
+
+    def answers(self, examples: Sequence[Example], names: Sequence[str]) -> list[Floats]:
+        rows = [self.encoding.answers(example, names) for example in examples]
+        self._refuse_lost(examples, [number for number, found in enumerate(rows) if found])
+
+        def sums(batch: Batch) -> torch.Tensor:
+            return torch.stack([answer_logps(self.role, batch), branch_counts(batch).view(batch.size, -1)], dim=-1)
+
+        return self._by_row([row for found in rows for row in found], sums)
+
+    def rewards(self, examples: Sequence[Example]) -> list[Floats]:
+        rows, owners = self._encoded(examples)
+        self._refuse_lost(examples, owners)
+
+        def numbers(batch: Batch) -> torch.Tensor:
+            return branch_grid(self.role.class_logits(batch)[:, 0].double(), batch)[0]
+
+        found = self._by_row(rows, numbers)
+        return [values[: len(row.branches)] for row, values in zip(rows, found, strict=True)]
+
+    def _by_row(self, rows: Sequence[Row], values: Callable[[Batch], torch.Tensor]) -> list[Floats]:
+        """What `values` gives for the rows of a batch, [S, ...], in the order of the rows."""
+        found: list[Floats] = [np.zeros(0)] * len(rows)
+        with still(self.role.model), torch.inference_mode():
+            for chosen in self._micro_batches(rows):
+                batch = pack([rows[index] for index in chosen]).to(self._device)
+                for index, part in zip(chosen, values(batch).double().cpu().numpy(), strict=True):
+                    found[index] = part
+        return found
 
     def generate(self, examples: Sequence[Example]) -> list[str]:
         if not self.encoding.stop:

@@ -1,18 +1,19 @@
-"""Packing: rows cut into packs and laid end to end without padding, and sums over the sequences of a pack.
+"""Packing: rows cut into packs and laid end to end without padding, and sums over the rows of a pack.
 
-Shapes: S sequences, T tokens. Errors: AssertionError for rows that no encoder may make (empty, or with a supervised
-first token: nothing precedes it, so in a pack it would be predicted from the sequence before).
+Shapes: S rows, T tokens. Errors: AssertionError for rows that no encoder may make (empty, or with a supervised first
+token, of the row or of a branch: nothing precedes it, so in a pack it would be predicted from the sequence before).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.contracts import Batch, Row
+from ..core.contracts import Batch, Ints, Row
 
 __all__ = ["micro_batches", "pack", "segment_sum", "sequence_index"]
 
@@ -30,19 +31,47 @@ def pack(rows: Sequence[Row]) -> Batch:
         assert preceded, f"row {row.id}: its first token is supervised, but nothing precedes it"
         assert row.targets is None or len(row.ids) == len(row.targets), f"row {row.id}: a target for each id"
         assert row.fields.keys() == rows[0].fields.keys(), f"row {row.id} has other fields than row {rows[0].id}"
+        assert bool(row.branches) == bool(rows[0].branches), "some rows branch and some do not"
+        firsts = _firsts(row)
+        assert min(firsts, default=0) >= 0, f"row {row.id}: branches {row.branches} of {len(row.ids)} tokens"
+        assert not row.supervised[firsts].any(), f"row {row.id}: the first token of a branch is supervised"
+        assert not row.supervised[: min(firsts, default=0)].any(), f"row {row.id}: a shared token is supervised"
     lengths = [len(row.ids) for row in rows]
     groups = sorted({name for row in rows for name in row.groups})
     return Batch(
         ids=torch.from_numpy(np.concatenate([row.ids for row in rows]).astype(np.int64, copy=False)),
         starts=torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)),
-        positions=torch.from_numpy(np.concatenate([np.arange(length, dtype=np.int64) for length in lengths])),
+        positions=torch.from_numpy(np.concatenate([_positions(row) for row in rows])),
         supervised=torch.from_numpy(np.concatenate([row.supervised for row in rows]).astype(np.bool_, copy=False)),
         rows=tuple(row.id for row in rows),
         weights=torch.tensor([row.weight for row in rows], dtype=torch.float32),
         fields={name: torch.from_numpy(np.stack([row.fields[name] for row in rows])) for name in rows[0].fields},
         groups={name: tuple(row.groups.get(name, "") for row in rows) for name in groups},
         targets=_targets(rows),
+        branches=_branches(rows) if rows[0].branches else None,
     )
+
+
+def _firsts(row: Row) -> list[int]:
+    """The first token of each branch."""
+    shared = len(row.ids) - sum(row.branches)
+    return [shared + before for before in accumulate(row.branches[:-1], initial=0)] if row.branches else []
+
+
+def _positions(row: Row) -> Ints:
+    """[L] from 0; each branch goes on from what is shared."""
+    if not row.branches:
+        return np.arange(len(row.ids), dtype=np.int64)
+    shared = len(row.ids) - sum(row.branches)
+    return np.concatenate([np.arange(shared), *(shared + np.arange(length) for length in row.branches)])
+
+
+def _branches(rows: Sequence[Row]) -> Tensor:
+    """[B, 2]: of each branch its row and its first token in the pack."""
+    begins = accumulate((len(row.ids) for row in rows), initial=0)
+    placed = enumerate(zip(rows, begins, strict=False))
+    found = [(number, begin + first) for number, (row, begin) in placed for first in _firsts(row)]
+    return torch.tensor(found, dtype=torch.int64)
 
 
 def _targets(rows: Sequence[Row]) -> Tensor | None:

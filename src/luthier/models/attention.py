@@ -3,7 +3,8 @@
 The attention function is registered in transformers' attention and mask interfaces. A model that packs keeps it for
 good: a call that brings boundaries (`cu_seq_lens_q`, which travel as a keyword argument through PEFT and gradient
 checkpointing) is computed per sequence; any other call (generation, plain use) goes to the implementation the model
-came with.
+came with. Of rows that branch these are the boundaries of the plain sequences, and `cu_seq_lens_k` says where in the
+pack each of their tokens lies.
 
 Errors: ModelError when a packed call reaches an attention layer without its boundaries: its sequences would leak.
 """
@@ -34,6 +35,7 @@ __all__ = [
     "Memory",
     "backbone_of",
     "hidden_states",
+    "looks_back",
     "packed_call",
     "position_offset",
     "probe_ids",
@@ -132,6 +134,7 @@ def _attend_packed(
     if call is not None:
         call.layers += 1
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    places = options.get("cu_seq_lens_k")
     rule: dict[str, Any] = {
         "scaling": query.shape[-1] ** -0.5 if scaling is None else float(scaling),
         "causal": bool(getattr(module, "is_causal", True)) if causal is None else bool(causal),
@@ -142,8 +145,18 @@ def _attend_packed(
     if call is not None and call.memory is not None:
         return call.memory.attend(call.layers - 1, q, k, v, **rule).unsqueeze(0)
     dropout = float(options.get("dropout") or 0.0) if module.training else 0.0
+    if places is None:
+        return packed_attention(q, k, v, starts, **rule, dropout=dropout).unsqueeze(0)
+    # Branches attend as sequences of their own, each behind a copy of what it shares; of the copies the first stays.
+    q, k, v = (x.index_select(0, places) for x in (q, k, v))
     output = packed_attention(q, k, v, starts, **rule, dropout=dropout)
-    return output.unsqueeze(0)
+    return output.index_select(0, _first_places(places)).unsqueeze(0)
+
+
+def _first_places(places: Tensor) -> Tensor:
+    """[T] where each token of the pack comes first among `places` [U]; tokens come first in their order."""
+    before = torch.cat([places.new_full((1,), -1), places.cummax(0).values[:-1]])
+    return (places > before).nonzero()[:, 0]
 
 
 def _mask_over(stock: str) -> Callable[..., Tensor | None]:
@@ -244,6 +257,25 @@ def _probe(model: PreTrainedModel, pad: int) -> int | None:
         if found is None:
             model.set_attn_implementation(stock)
     return found
+
+
+_looks_back: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def looks_back(model: nn.Module, pad: int) -> bool:
+    """Whether nothing that follows a token changes its state, so that texts that begin alike can share their beginning.
+
+    Measured once per loaded model: an encoder sees both sides, whatever its configuration says.
+    """
+    inner = transformer_of(model)
+    if inner not in _looks_back:
+        ids = probe_ids(inner, pad)[2]
+        with still(inner):
+            whole, part = _hidden(inner, ids), _hidden(inner, ids[:5])
+        reduced = next(inner.parameters()).dtype in (torch.bfloat16, torch.float16)
+        near = (5e-2 if reduced else 1e-4) * float(part.norm())
+        _looks_back[inner] = float((whole[:5] - part).norm()) <= near
+    return _looks_back[inner]
 
 
 def probe_ids(model: PreTrainedModel, pad: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -26,6 +26,7 @@ Task = contracts.Task | Literal["features"]
 """What is asked of a model: the head that an objective needs, or hidden states alone (no head)."""
 CLASSIFIERS = {
     "sequence_classification": "ForSequenceClassification",
+    "sequence_score": "ForSequenceClassification",
     "token_classification": "ForTokenClassification",
 }
 """Tasks whose head has classes of the data, and how transformers names such models."""
@@ -67,6 +68,8 @@ def configuration(
         config.label2id = {name: index for index, name in enumerate(names)}
     if task == "sequence_classification":
         config.problem_type = problem or config.problem_type or "single_label_classification"
+    if task == "sequence_score":
+        config.problem_type = "regression"
     if dropout is not None:
         for name in _dropouts(config):
             setattr(config, name, dropout)
@@ -99,6 +102,7 @@ def auto_class(task: Task) -> Any:
         "causal_lm": "AutoModelForCausalLM",
         "masked_lm": "AutoModelForMaskedLM",
         "sequence_classification": "AutoModelForSequenceClassification",
+        "sequence_score": "AutoModelForSequenceClassification",
         "token_classification": "AutoModelForTokenClassification",
     }
     return getattr(transformers, names[task])

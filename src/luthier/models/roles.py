@@ -6,9 +6,9 @@ for a verb that the model has no head for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,12 +20,14 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 from ..core import contracts
 from ..core.contracts import Batch
 from ..core.errors import ModelError
+from ..functional.branches import unshared
 from ..functional.logprobs import logps_of_logits, token_logps, token_logps_through
 from ..functional.packing import sequence_index
 from .attention import (
     REFUSALS,
     backbone_of,
     hidden_states,
+    looks_back,
     packed_call,
     position_offset,
     probe_ids,
@@ -42,9 +44,14 @@ __all__ = ["Models", "Role", "role_of"]
 
 @dataclass(frozen=True)
 class Models:
-    """The roles of a phase."""
+    """The roles of a phase: the policy, and others by name."""
 
     policy: contracts.Role
+    others: Mapping[str, contracts.Role] = field(default_factory=dict)
+
+    def role(self, name: str) -> contracts.Role:
+        """One of the others. Errors: KeyError for one that is not there now."""
+        return self.others[name]
 
 
 @dataclass
@@ -53,7 +60,7 @@ class Role:
 
     offset: what it adds to positions in a pack; None: it is padded with the token `pad`.
     embedding_noise: alpha of NEFTune (Jain et al. 2023, eq. 1), in training mode only: uniform noise in
-    alpha / sqrt(L * H) * [-1, 1] on the embeddings of a sequence of L tokens.
+    alpha / sqrt(L * H) * [-1, 1] on the embeddings of a row of L tokens, all its branches counted.
     """
 
     model: nn.Module
@@ -77,6 +84,7 @@ class Role:
         head = inner.get_output_embeddings()
         if head is None:
             raise ModelError(f"{type(inner).__name__} has no output layer over the vocabulary")
+        batch = self._seen(batch)
         parts = self._parts(inner, batch)
         if parts:
             found = [self.logps(part.batch, smoothing, alike=alike) for part in parts]
@@ -104,7 +112,7 @@ class Role:
         )
 
     def class_logits(self, batch: Batch) -> Tensor:
-        """[S, C] logits of transformers' own classification head.
+        """[S, C] logits of transformers' own classification head; of rows that branch [B, C].
 
         The model's forward runs on a padded grid that says only where sequences end, while its backbone is handed the
         pack, and gives the grid of hidden states back: whatever the head pools (first, last, mean), it finds.
@@ -112,18 +120,23 @@ class Role:
         inner = transformer_of(self.model)
         if backbone_of(inner) is inner or inner.get_output_embeddings() is not None:
             raise ModelError(f"{type(inner).__name__} has no classification head")
+        batch = self._seen(batch)
         parts = self._parts(inner, batch)
         if parts:
             return joined([part.sequences for part in parts], [self.class_logits(part.batch) for part in parts])
-        grid = Grid.of(batch)
+        plain, places = (batch, None) if batch.branches is None else unshared(batch)
+        grid = Grid.of(plain)
         config = inner.config.get_text_config()
         if config.pad_token_id is None:
             config.pad_token_id = self.pad
         # The head finds the end by comparing ids with the padding token, which a real token may equal (as pad = eos).
         marks = torch.where(grid.mask, (config.pad_token_id + 1) % 2, config.pad_token_id)
         way = self._inputs(batch, grid)
-        shaped = (lambda hidden: grid.spread(hidden[0], 0.0)) if self.packed else None
-        with self._calling(inner, batch), rerouted(inner, way, shaped):
+
+        def shaped(hidden: Tensor) -> Tensor:
+            return grid.spread(hidden[0] if places is None else hidden[0].index_select(0, places), 0.0)
+
+        with self._calling(inner, batch), rerouted(inner, way, shaped if self.packed else None):
             logits: Tensor = inner(input_ids=marks, attention_mask=grid.mask.long()).logits
         return logits
 
@@ -157,6 +170,13 @@ class Role:
         if parts:
             return joined([part.tokens for part in parts], [self._hidden(inner, part.batch) for part in parts])
         return self._hidden(inner, batch)
+
+    def _seen(self, batch: Batch) -> Batch:
+        """The batch as the model is shown it: branches share their beginning only where packs are and nothing in it
+        sees what follows.
+        """
+        whole = batch.branches is None or (self.packed and looks_back(self.model, self.pad))
+        return batch if whole else unshared(batch)[0]
 
     def _parts(self, inner: PreTrainedModel, batch: Batch) -> list[Part]:
         """The parts that must go through the model apart; empty where the batch goes through as one."""
@@ -229,12 +249,12 @@ class Role:
         refuse_rowless(int(batch.ids.max()), transformer_of(self.model).config)
         if self.offset is None:
             return {"input_ids": grid.spread(batch.ids, self.pad), "attention_mask": grid.mask.long()}
-        return {
-            "input_ids": batch.ids[None],
-            "position_ids": batch.positions[None] + self.offset,
-            # Attention reads the values in every layer: on the CPU that waits for nothing.
-            "cu_seq_lens_q": batch.starts.cpu(),
-        }
+        inputs = {"input_ids": batch.ids[None], "position_ids": batch.positions[None] + self.offset}
+        # Attention reads the boundaries' values in every layer: on the CPU that waits for nothing.
+        if batch.branches is None:
+            return inputs | {"cu_seq_lens_q": batch.starts.cpu()}
+        plain, places = unshared(batch)
+        return inputs | {"cu_seq_lens_q": plain.starts.cpu(), "cu_seq_lens_k": places}
 
     @contextmanager
     def _calling(self, inner: PreTrainedModel, batch: Batch) -> Iterator[None]:

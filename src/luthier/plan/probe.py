@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
-from ..core.contracts import Floats, Ints
+from ..core.contracts import Floats, Ints, Row
 from ..core.evidence import Check, CheckContext
 from ..core.example import Example
 from ..core.recipe import PerStep, Phase, Watch
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
     from ..evaluate.subject import ModelSubject
 
-__all__ = ["Probe", "probe_check", "probe_training"]
+__all__ = ["STEPS", "Probe", "probe_check", "probe_training", "spread"]
 
 STEPS = 3
+"""Training steps of a probe."""
 ITEMS = 8
 NEW_TOKENS = 16
 
@@ -63,6 +64,12 @@ def probe_training(job: Fit) -> Probe:
     (first, before), (last, after) = seen[0], seen[-1]
     rate = (after - before) / (last - first) if len(seen) > 1 and last > first else result.tokens_per_s
     return Probe(result.steps, after // len(seen), rate, weight_bytes(model) + grown[0], result.micro_tokens)
+
+
+def spread(rows: Sequence[Row], tokens: int) -> list[Row]:
+    """Some of the rows, evenly from all of them, with about so many tokens; all where there are no more."""
+    stride = max(1, sum(len(row.ids) for row in rows) // max(1, tokens))
+    return list(rows[::stride])
 
 
 def _short(job: Fit) -> Phase:
@@ -123,6 +130,12 @@ class _Timed:
 
     def tag(self, examples: Sequence[Example]) -> list[Floats]:
         return self.inner.tag(examples)
+
+    def answers(self, examples: Sequence[Example], names: Sequence[str]) -> list[Floats]:
+        return self.inner.answers(examples, names)
+
+    def rewards(self, examples: Sequence[Example]) -> list[Floats]:
+        return self.inner.rewards(examples)
 
     def generate(self, examples: Sequence[Example]) -> list[str]:
         started = time.perf_counter()

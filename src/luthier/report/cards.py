@@ -132,7 +132,12 @@ def _results(record: Record, task: str) -> list[dict[str, Any]]:
     ]
 
 
-_TASKS = {"classify": "text-classification", "masked_lm": "fill-mask", "tag": "token-classification"}
+_TASKS = {
+    "classify": "text-classification",
+    "masked_lm": "fill-mask",
+    "reward": "text-classification",
+    "tag": "token-classification",
+}
 """What the hub calls the tasks of objectives; the others write text."""
 
 

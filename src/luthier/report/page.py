@@ -187,8 +187,18 @@ def _curve(curve: Curve) -> dict[str, Any] | None:
         "small": [
             chart([Series(title, curve.points(key), "line")], title=title, width=440, height=160, legend=False)
             for title, key in small.items()
-        ],
+        ]
+        + [_figure(curve, name, span) for name in curve.figures()],
     }
+
+
+def _figure(curve: Curve, name: str, span: int) -> Markup:
+    """What the objective told beside its loss: the running mean of the steps, and the validations."""
+    series = [
+        Series("steps", smoothed(curve.figure_points(name), span), "line"),
+        Series("validation", curve.figure_points(name, validation=True), "dots"),
+    ]
+    return chart(series, title=name.replace("_", " "), width=440, height=160, legend=False)
 
 
 def _preparation(record: Record) -> dict[str, Any]:

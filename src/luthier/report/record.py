@@ -44,6 +44,17 @@ class Curve:
         """(step, value) of every step that has a finite `key`."""
         return [(float(e["step"]), float(e[key])) for e in self.steps if _finite(e.get(key))]
 
+    def figures(self) -> list[str]:
+        """What the objective told beside its loss, such as margin and accuracy, by name."""
+        found = (event.get("figures") for event in (*self.steps, *self.validations))
+        return list(dict.fromkeys(name for each in found if isinstance(each, Mapping) for name in each))
+
+    def figure_points(self, name: str, *, validation: bool = False) -> list[tuple[float, float]]:
+        """(step, value) of a figure, of the steps or of the validations."""
+        events = self.validations if validation else self.steps
+        found = [(event["step"], event["figures"].get(name)) for event in events if event.get("figures")]
+        return [(float(step), float(value)) for step, value in found if _finite(value)]
+
     def validation_points(self) -> list[tuple[float, float]]:
         """(step, validation loss) of the finite ones."""
         return [(float(e["step"]), float(e["loss"])) for e in self.validations if _finite(e.get("loss"))]

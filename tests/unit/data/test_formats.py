@@ -21,6 +21,8 @@ RECORDS: dict[str, dict[str, Any]] = {
     "natural_instructions": {"Definition": "Say hi.", "input": "Ann", "output": ["hi"]},
     "preferences": {"prompt": "hi", "chosen": "hello", "rejected": "what"},
     "feedback": {"prompt": "hi", "completion": "hello", "label": True},
+    "ratings": {"prompt": "hi", "completion": "hello", "rating": 4},
+    "rankings": {"prompt": "hi", "responses": ["what", "hello"], "scores": [1, 2]},
     "pairs": {"premise": "Ann sleeps", "hypothesis": "Ann rests", "label": "entailment"},
     "tags": {"tokens": ["hello", "Ann"], "tags": ["O", "B-PER"]},
 }
@@ -34,7 +36,7 @@ def test_each_format_recognizes_its_own() -> None:
     assert set(RECORDS) == set(names("formats"))
     for name in RECORDS:
         recognized = {other for other, record in RECORDS.items() if find("formats", name)().recognizes(record)}
-        assert recognized == {name} | {"text": {"labeled"}, "alpaca": {"feedback"}}.get(name, set())
+        assert recognized == {name} | {"text": {"labeled"}, "alpaca": {"feedback", "ratings"}}.get(name, set())
         assert detect([RECORDS[name]], "a.jsonl")[0].component_name() == name
 
 

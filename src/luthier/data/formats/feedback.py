@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 from ...core.contracts import Format
 from ...core.example import Part, Turn
-from ..messages import dialogue, prompt_of, turns_in
-from ..turns import conversation, named, text_of, tools_text
+from ..messages import answered, first_key, prompt_of
+from ..turns import conversation, named, tools_text
 
 __all__ = ["Feedback"]
 
@@ -33,19 +33,19 @@ class Feedback(Format):
     sample: ClassVar[Mapping[str, Any]] = {"prompt": "Is it late?", "completion": "Yes, past ten.", "label": True}
 
     def recognizes(self, record: Mapping[str, Any]) -> bool:
-        label = _first(record, _LABELS)
-        pair = _first(record, _PROMPTS) and _first(record, _ANSWERS)
-        return bool(label and _worth(record[label]) and (pair or _first(record, _WHOLE)))
+        label = first_key(record, _LABELS)
+        pair = first_key(record, _PROMPTS) and first_key(record, _ANSWERS)
+        return bool(label and _worth(record[label]) and (pair or first_key(record, _WHOLE)))
 
     def contents(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
-        label = _first(record, _LABELS)
+        label = first_key(record, _LABELS)
         if label is None or record[label] is None:
             raise ValueError("missing label")
         target = _worth(record[label])
         if target is None:
             raise ValueError(f"unknown label: {label} is {named(record[label])}, not true or false, good or bad")
-        whole = _first(record, _WHOLE)
-        prompt, answer = _apart(prompt_of(record, whole)) if whole else _asked(record)
+        whole = first_key(record, _WHOLE)
+        prompt, answer = _apart(prompt_of(record, whole)) if whole else answered(record, _PROMPTS, _ANSWERS)
         conversation([*prompt, *answer])
         parts: dict[str, Part] = {"prompt": prompt, "completion": answer}
         tools = tools_text(record.get("tools"))
@@ -54,21 +54,8 @@ class Feedback(Format):
         return {"parts": parts, "target": target}
 
 
-def _first(record: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
-    return next((key for key in keys if key in record), None)
-
-
 def _worth(value: Any) -> str | None:
     return _WORTH.get(str(value).strip().lower()) if isinstance(value, (bool, int, str)) else None
-
-
-def _asked(record: Mapping[str, Any]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
-    key, answered = _first(record, _PROMPTS) or "prompt", _first(record, _ANSWERS) or "completion"
-    value, answer = record.get(key), record.get(answered)
-    prompt = (dialogue(value) if isinstance(value, str) else ()) or prompt_of(record, key)
-    if answer is None or isinstance(answer, str):
-        return prompt, (Turn("assistant", text_of(answer, answered)),)
-    return prompt, turns_in(answer, answered)
 
 
 def _apart(turns: tuple[Turn, ...]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:

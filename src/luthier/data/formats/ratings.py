@@ -1,0 +1,48 @@
+"""Ratings of single answers: a prompt, an answer, and a number that says how good it is.
+
+The prompt is `prompt`, `instruction` (with `input`) or `question`, the answer `completion`, `response` or `output`, the
+number `rating` or `score`, on any scale, higher is better. Errors: ValueError for empty prompts and answers, and for a
+rating that is no finite number. Source: the columns of HelpSteer (Wang et al. 2023, arXiv:2311.09528) with its
+attributes as one number, and of rated answers elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ...core.contracts import Format
+from ..messages import answered, first_key
+from ..turns import named
+
+__all__ = ["Ratings"]
+
+_PROMPTS = ("prompt", "instruction", "question")
+_ANSWERS = ("completion", "response", "output")
+_NUMBERS = ("rating", "score")
+
+
+class Ratings(Format):
+    """Reads a prompt and an answer into turns; the target is the number."""
+
+    example: ClassVar[Mapping[str, Any]] = {}
+    sample: ClassVar[Mapping[str, Any]] = {"prompt": "Is it late?", "completion": "Yes, past ten.", "rating": 4.5}
+
+    def recognizes(self, record: Mapping[str, Any]) -> bool:
+        number = first_key(record, _NUMBERS)
+        told = bool(number) and isinstance(record[str(number)], (int, float))
+        return told and bool(first_key(record, _PROMPTS)) and bool(first_key(record, _ANSWERS))
+
+    def contents(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        key = first_key(record, _NUMBERS)
+        if key is None or record[key] is None:
+            raise ValueError("missing rating")
+        try:
+            rating = float(record[key])
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"wrong type: {key} is {named(record[key])}, not a number") from error
+        if not math.isfinite(rating):
+            raise ValueError(f"wrong type: {key} is {rating}, not a finite number")
+        prompt, answer = answered(record, _PROMPTS, _ANSWERS)
+        return {"parts": {"prompt": prompt, "completion": answer}, "target": rating}

@@ -1,0 +1,124 @@
+"""What other roles say of the rows, asked once before the first step and kept in the phase's folder.
+
+The reference is the policy itself before its first step: every adaptation leaves the model's answers as they were until
+it is trained, whatever it trains (a tied output layer, embeddings, a head), so that no second model is held and none
+has to be switched back. What was kept is used again for a row whose tokens are the same, asked of a model whose weights
+are the same; the template and the tokenizer are in the tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..core.contracts import Objective, Role, Row
+from ..core.errors import ModelError
+from ..core.run import digest_of
+from ..functional.packing import micro_batches, pack
+from ..models.attention import still
+from ..models.roles import Models
+from ..models.weights import read_tensors, write_tensors
+from .identity import weights_of_model
+
+__all__ = ["precompute"]
+
+_SAVED_EVERY = 60.0  # seconds: what a run that is killed loses at most
+Values = dict[str, dict[str, NDArray[Any]]]
+
+
+def precompute(
+    objective: Objective,
+    reference: Role,
+    rows: Sequence[Row],
+    *,
+    device: torch.device,
+    micro_tokens: int,
+    file: Path | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> list[Row]:
+    """The rows with the fields that the objective asks other roles for; as they are where it names no role.
+
+    reference: the policy, not trained yet. file: where the fields are kept; None keeps nothing. note: is told what was
+    done.
+    """
+    if not objective.roles or not rows:
+        return list(rows)
+    began = time.monotonic()
+    known = _Kept(file, digest_of([objective.component_name(), weights_of_model(reference.model)]))
+    names = [_digest(row) for row in rows]
+    todo = [index for index, name in enumerate(names) if name not in known.values]
+    lengths = [len(row.ids) for row in rows]
+    todo.sort(key=lambda index: (-lengths[index], index))  # memory runs out at once or never
+    saved = time.monotonic()
+    models = Models(reference, {"reference": reference})
+    with still(reference.model):
+        for chosen in micro_batches(todo, lengths, micro_tokens):
+            found = objective.precompute(models, pack([rows[index] for index in chosen]).to(device))
+            arrays = {field: value.cpu().numpy() for field, value in found.items()}
+            for place, index in enumerate(chosen):
+                known.values[names[index]] = {field: value[place] for field, value in arrays.items()}
+            if time.monotonic() - saved > _SAVED_EVERY:
+                known.write()
+                saved = time.monotonic()
+    if todo:
+        known.write()
+        note(_told(len(todo), len(rows), time.monotonic() - began))
+    return [replace(row, fields={**row.fields, **known.values[name]}) for row, name in zip(rows, names, strict=True)]
+
+
+def _told(asked: int, rows: int, seconds: float) -> str:
+    kept = f", {rows - asked} were kept from before" if asked < rows else ""
+    return f"the reference was asked about {asked} rows in {seconds:,.1f} s{kept}"
+
+
+def _digest(row: Row) -> str:
+    said = hashlib.sha256(repr(row.branches).encode())
+    said.update(row.ids.tobytes() + row.supervised.tobytes())
+    return said.hexdigest()
+
+
+class _Kept:
+    """The fields by the digest of their row, in a file that belongs to one objective and one model."""
+
+    def __init__(self, file: Path | None, belongs: str) -> None:
+        self.file, self.belongs = file, belongs
+        self.values: Values = {}
+        if file is not None and file.is_file():
+            try:
+                found = read_tensors(file)
+            except ModelError:
+                return  # torn: what it held is asked again
+            if _text(found.pop("belongs", None)) == belongs:
+                names = found.pop("rows").numpy()
+                fields = {name: value.numpy() for name, value in found.items()}
+                self.values = {
+                    bytes(name).hex(): {field: value[at] for field, value in fields.items()}
+                    for at, name in enumerate(names)
+                }
+
+    def write(self) -> None:
+        """Writes all that is known, in the order of the digests."""
+        if self.file is None:
+            return
+        order = sorted(self.values)
+        tensors: dict[str, Tensor] = {
+            "belongs": torch.frombuffer(bytearray(self.belongs.encode()), dtype=torch.uint8),
+            "rows": torch.from_numpy(np.stack([np.frombuffer(bytes.fromhex(name), dtype=np.uint8) for name in order])),
+        }
+        fields: Mapping[str, Any] = self.values[order[0]]
+        for field in fields:
+            tensors[field] = torch.from_numpy(np.stack([self.values[name][field] for name in order]))
+        write_tensors(self.file, tensors, {"format": "pt"})
+
+
+def _text(value: Tensor | None) -> str:
+    return "" if value is None else bytes(value.numpy()).decode()

@@ -1,0 +1,112 @@
+"""Rows that branch: what belongs to which branch, and the plain sequences that they stand for.
+
+Shapes: S rows, B branches, T tokens of the pack, U tokens of the plain sequences (shared ones once for each branch).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ..core.contracts import Batch, Role
+from .packing import segment_sum
+
+__all__ = ["answer_logps", "branch_counts", "branch_grid", "branch_index", "branch_sums", "only_branch", "unshared"]
+
+
+def branch_index(batch: Batch) -> Tensor:
+    """[T] int64: the branch of each token; a shared token has that of the first branch after it."""
+    assert batch.branches is not None
+    ends = torch.cat([batch.branches[1:, 1], batch.ids.new_tensor([len(batch.ids)])])
+    # What the rows after share lies between a branch's end and the next branch's first token.
+    last = batch.branches[1:, 0] != batch.branches[:-1, 0]
+    ends[:-1][last] = batch.starts[1:-1].to(ends.dtype)
+    lengths = torch.diff(ends, prepend=ends.new_zeros(1))
+    return torch.arange(len(ends), device=ends.device).repeat_interleave(lengths)
+
+
+def branch_sums(values: Tensor, batch: Batch) -> Tensor:
+    """[B]: the sums of `values` [N], one for each supervised token, over each branch."""
+    assert batch.branches is not None
+    return segment_sum(values, branch_index(batch)[batch.supervised], len(batch.branches))
+
+
+def branch_counts(batch: Batch) -> Tensor:
+    """[B] float32: the supervised tokens of each branch."""
+    return branch_sums(torch.ones(int(batch.supervised.sum()), device=batch.ids.device), batch)
+
+
+def answer_logps(role: Role, batch: Batch) -> Tensor:
+    """[S, k] log-probabilities of answers, summed over their tokens, in nats, of rows that all have k branches."""
+    return branch_sums(role.logps(batch), batch).view(batch.size, -1)
+
+
+def branch_grid(values: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """[S, k] of values [B] of branches, a row's beside each other, 0 where it has fewer; and [S, k] where there are."""
+    assert batch.branches is not None
+    rows = batch.branches[:, 0]
+    counts = torch.bincount(rows, minlength=batch.size)
+    firsts = counts.cumsum(0) - counts
+    number = torch.arange(len(rows), device=rows.device) - firsts.index_select(0, rows)
+    width = int(counts.max())
+    at = rows * width + number
+    grid = values.new_zeros(batch.size * width).index_copy(0, at, values)
+    there = torch.zeros(batch.size * width, dtype=torch.bool, device=rows.device).index_fill(0, at, True)
+    return grid.view(-1, width), there.view(-1, width)
+
+
+def unshared(batch: Batch) -> tuple[Batch, Tensor]:
+    """The branches as B plain sequences, each with its beginning, and [U] where in the pack each of their tokens lies.
+
+    Supervised tokens are in the same order as in the pack, since no shared one is supervised. Rows, weights, fields and
+    groups are those of each branch's row.
+    """
+    assert batch.branches is not None
+    rows, firsts = batch.branches.cpu().T.tolist()
+    starts = batch.starts.tolist()
+    places, lengths = [], []
+    first_of = dict(zip(reversed(rows), reversed(firsts), strict=True))
+    for number, (row, first) in enumerate(zip(rows, firsts, strict=True)):
+        following = number + 1 < len(rows) and rows[number + 1] == row
+        end = firsts[number + 1] if following else starts[row + 1]
+        places += [torch.arange(starts[row], first_of[row]), torch.arange(first, end)]
+        lengths.append(first_of[row] - starts[row] + end - first)
+    at = torch.cat(places).to(batch.ids.device)
+    which = batch.branches[:, 0]
+    plain = replace(
+        batch,
+        ids=batch.ids.index_select(0, at),
+        starts=torch.tensor([0, *lengths], dtype=batch.starts.dtype).cumsum(0).to(batch.starts),
+        positions=batch.positions.index_select(0, at),
+        supervised=batch.supervised.index_select(0, at),
+        rows=tuple(batch.rows[row] for row in rows),
+        weights=batch.weights.index_select(0, which),
+        fields={name: value.index_select(0, which) for name, value in batch.fields.items()},
+        groups={name: tuple(values[row] for row in rows) for name, values in batch.groups.items()},
+        targets=None if batch.targets is None else batch.targets.index_select(0, at),
+        branches=None,
+    )
+    return plain, at
+
+
+def only_branch(batch: Batch, number: int) -> Batch:
+    """The rows as plain sequences, each its beginning with its branch `number` (from 0); all have as many branches."""
+    assert batch.branches is not None
+    plain, _ = unshared(batch)
+    each = len(batch.branches) // batch.size
+    chosen = range(number, len(batch.branches), each)
+    bounds = list(pairwise(plain.starts.tolist()))
+    at = torch.cat([torch.arange(*bounds[index]) for index in chosen]).to(batch.ids.device)
+    lengths = [bounds[index][1] - bounds[index][0] for index in chosen]
+    return replace(
+        batch,
+        ids=plain.ids.index_select(0, at),
+        starts=torch.tensor([0, *lengths], dtype=batch.starts.dtype).cumsum(0).to(batch.starts),
+        positions=plain.positions.index_select(0, at),
+        supervised=plain.supervised.index_select(0, at),
+        targets=None if plain.targets is None else plain.targets.index_select(0, at),
+        branches=None,
+    )
