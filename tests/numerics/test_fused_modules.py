@@ -228,3 +228,52 @@ def test_a_gated_block_with_biases_or_under_autocast_goes_its_own_way(counted: l
     with torch.autocast("cpu", dtype=torch.bfloat16):
         fuse(nn.Sequential(block()))[0](torch.randn(3, 24))
     assert not counted
+
+
+# ---- gradients in bfloat16 -------------------------------------------------------------------------------------------
+
+
+def apart(found: Tensor, wanted: Tensor) -> float:
+    return float((found.double() - wanted).norm() / wanted.norm())
+
+
+def test_a_layer_norm_sums_its_gradients_over_many_tokens_without_loss() -> None:
+    own = nn.LayerNorm(48).double()
+    with torch.no_grad():
+        own.weight.copy_(draw(48, seed=2).bfloat16())
+    half = fuse(nn.Sequential(copy.deepcopy(own).bfloat16()))
+    x, slope = draw(4096, 48).bfloat16(), draw(4096, 48, seed=3).bfloat16() + 0.25
+    sides = [x.double().requires_grad_(), x.clone().requires_grad_()]
+    own(sides[0]).backward(slope.double())
+    half(sides[1]).backward(slope)
+    assert apart(half[0].weight.grad, own.weight.grad) < 0.003
+    assert apart(half[0].bias.grad, own.bias.grad) < 0.003
+    assert apart(sides[1].grad, sides[0].grad) < 0.003
+
+
+def test_a_frozen_layer_norm_passes_its_gradient_on() -> None:
+    half = fuse(nn.Sequential(nn.LayerNorm(48).bfloat16().requires_grad_(False)))
+    x = draw(5, 48).bfloat16().requires_grad_()
+    half(x).sum().backward()
+    assert x.grad is not None
+    assert half[0].weight.grad is None
+
+
+@pytest.mark.parametrize("padding", [None, 0])
+def test_an_embedding_sums_the_gradients_of_a_frequent_token_without_loss(padding: int | None) -> None:
+    own = nn.Embedding(5, 48, padding_idx=padding).double()
+    half: Any = fuse(nn.Sequential(copy.deepcopy(own).bfloat16()))
+    numbers = torch.tensor([0, 1, 1, 1, 3, 1, 1, 1]).repeat(512)[None]
+    slope = draw(1, 4096, 48).bfloat16() + 0.25
+    own(numbers).backward(slope.double())
+    half(numbers).backward(slope)
+    assert half[0].weight.grad.dtype == torch.bfloat16
+    assert apart(half[0].weight.grad, own.weight.grad) < 0.003
+    assert not half[0].weight.grad[2].any()
+
+
+def test_no_token_at_all_is_no_error() -> None:
+    half: Any = fuse(nn.Sequential(nn.Embedding(5, 48).bfloat16(), nn.LayerNorm(48).bfloat16()))
+    half(torch.zeros(1, 0, dtype=torch.long)).sum().backward()
+    assert not half[0].weight.grad.any()
+    assert not half[1].weight.grad.any()

@@ -23,7 +23,9 @@ import luthier
 from luthier.functional.adapters import Bottleneck
 from luthier.functional.attention import packed_attention
 from luthier.functional.dropout import dropout, keep_mask
+from luthier.functional.embedding import embedding
 from luthier.functional.gated import gated as gated_block
+from luthier.functional.layer_norm import layer_norm
 from luthier.functional.logprobs import token_logps, token_logps_through
 from luthier.functional.low_rank import low_rank_linear
 from luthier.functional.low_rank_gated import LowRank, low_rank_gated
@@ -33,6 +35,7 @@ from luthier.functional.packing import segment_sum, sequence_index
 TOKENS, WIDE, OUT, RANK, VOCABULARY, HEADS, KEY_HEADS = 13, 6, 5, 3, 17, 4, 2
 STARTS = torch.tensor([0, 4, 5, 13], dtype=torch.int32)
 TARGETS = torch.randint(0, VOCABULARY, (TOKENS,), generator=torch.Generator().manual_seed(3))
+NUMBERS = torch.tensor([0, 3, 3, 6, 2, 3, 0, 2, 5, 3, 3, 0, 6])
 RATE, SEED = 0.25, 11
 
 Leaves = dict[str, Tensor]
@@ -173,6 +176,18 @@ CASES = {
         INPUT | {"weight": (WIDE,)},
         lambda given: rms_norm(given["input"], given["weight"], 1e-3),
         lambda given: given["weight"] * F.rms_norm(given["input"], (WIDE,), eps=1e-3),
+    ),
+    "layer-norm": Case(
+        "_LayerNorm",
+        INPUT | {"weight": (WIDE,), "bias": (WIDE,)},
+        lambda given: layer_norm(given["input"], given["weight"], given["bias"], 1e-3),
+        lambda given: F.layer_norm(given["input"], (WIDE,), given["weight"], given["bias"], 1e-3),
+    ),
+    "embedding": Case(
+        "_Embedding",
+        {"table": (7, WIDE)},
+        lambda given: embedding(NUMBERS, given["table"]),
+        lambda given: F.embedding(NUMBERS, given["table"]),
     ),
     "dropout": Case(
         "_Dropout", INPUT, seeded(lambda given: dropout(given["input"], RATE)), lambda given: dropped(given["input"])

@@ -21,7 +21,9 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from transformers.pytorch_utils import Conv1D
 
 from ..functional.dropout import dropout
+from ..functional.embedding import embedding
 from ..functional.gated import gated
+from ..functional.layer_norm import layer_norm
 from ..functional.low_rank import low_rank_linear
 from ..functional.low_rank_gated import LowRank, low_rank_gated
 from ..functional.norm import rms_norm
@@ -158,10 +160,13 @@ def _weight(layer: nn.Module, x: Tensor) -> Tensor | None:
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """Has plain dropouts, root-mean-square norms and gated blocks computed faster; returns the model."""
+    """Has plain dropouts, root-mean-square norms and gated blocks computed faster; returns the model.
+
+    In bfloat16 on the CPU, layer norms and embeddings get the exact gradients that torch's own have elsewhere.
+    """
     for module in model.modules():
-        if type(module) is nn.Dropout:
-            module.__class__ = _FusedDropout
+        if type(module) in _OWN:
+            module.__class__ = _OWN[type(module)]
         elif _runs_like(type(module), LlamaMLP):
             module.__class__ = _gated_class(type(module))
         elif type(module).__name__.endswith("RMSNorm"):
@@ -201,6 +206,37 @@ class _FusedDropout(nn.Dropout):
         return dropout(x, self.p)
 
 
+class _ExactLayerNorm(nn.LayerNorm):
+    """Layer norm whose gradient is summed in float32 where torch would take bfloat16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight, self.bias
+        if weight is None or bias is None or weight.dim() != 1 or not _half_on_cpu(x, weight, bias):
+            return super().forward(x)
+        return layer_norm(x, weight, bias, self.eps)
+
+
+class _ExactEmbedding(nn.Embedding):
+    """An embedding whose gradient is summed in float32 where torch would take bfloat16."""
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        special = self.max_norm is not None or self.scale_grad_by_freq or self.sparse
+        if special or not (self.weight.requires_grad and _half_on_cpu(self.weight)):
+            return super().forward(numbers)
+        return embedding(numbers, self.weight, self.padding_idx)
+
+
+def _half_on_cpu(*tensors: Tensor) -> bool:
+    """Whether a gradient is going to be made of bfloat16 on the CPU."""
+    plain = torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+    return plain and all(tensor.dtype == torch.bfloat16 and tensor.device.type == "cpu" for tensor in tensors)
+
+
+_OWN: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Dropout: _FusedDropout,
+    nn.LayerNorm: _ExactLayerNorm,
+    nn.Embedding: _ExactEmbedding,
+}
 _norms: dict[type[nn.Module], type[nn.Module] | None] = {}
 
 
