@@ -1,4 +1,5 @@
-"""The sides of the benchmark of near duplicates: ours in numpy, datasketch, and rensa (Rust) where it is installed.
+"""The sides of the benchmark of near duplicates: ours in numpy, datasketch, and where it is installed rensa (Rust), by
+itself and making the signatures for ours.
 
 Each finds the pairs of documents whose sets of 3-word shingles are at least 0.8 alike, from the same texts and the same
 words, with 128 permutations and the same bands, verified on the sets themselves. The peers hold all sets in memory,
@@ -13,11 +14,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks._turns import Clock, Turns
-from luthier.functional.minhash import bands_for, similar_pairs
+from luthier.functional import minhash
+from luthier.functional.minhash import Shingles, bands_for, similar_pairs
 
-__all__ = ["PERMUTATIONS", "SIZE", "THRESHOLD", "shingles", "work"]
+__all__ = ["PERMUTATIONS", "RUST", "SIZE", "THRESHOLD", "shingles", "work"]
 
+RUST = "ours with rensa's signatures"
 THRESHOLD, SIZE, PERMUTATIONS = 0.8, 3, 128
 _WORD = re.compile(r"\w+|[^\w\s]")
 Pairs = list[tuple[int, int]]
@@ -26,7 +32,10 @@ Pairs = list[tuple[int, int]]
 def work(settings: Mapping[str, Any], turns: Turns) -> None:
     """Reads the documents; a turn's request is how many of them, its answer the pairs and the time."""
     documents = json.loads(Path(settings["documents"]).read_text(encoding="utf-8"))
-    find: Callable[[list[str]], Pairs] = {"ours": ours, "datasketch": datasketch, "rensa": rensa}[settings["side"]]
+    side: str = settings["side"]
+    find: Callable[[list[str]], Pairs] = {"datasketch": datasketch, "rensa": rensa}.get(side, ours)
+    if side == RUST:
+        minhash.signatures = _rust_signatures  # in this process, which is the side's own
     for count in turns:
         some = documents[:count]
         clock = Clock()
@@ -37,6 +46,14 @@ def work(settings: Mapping[str, Any], turns: Turns) -> None:
 def ours(documents: list[str]) -> Pairs:
     found = similar_pairs(documents, THRESHOLD, size=SIZE, permutations=PERMUTATIONS)
     return [(pair.first, pair.second) for pair in found]
+
+
+def _rust_signatures(sets: Shingles, permutations: int, seed: int = 1) -> NDArray[np.uint32]:
+    from rensa import RMinHash
+
+    starts = sets.starts.astype(np.uint64)
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(sets.hashes, starts, permutations, seed)
+    return np.array(matrix.to_rows(), np.uint32)
 
 
 def shingles(text: str) -> set[str]:

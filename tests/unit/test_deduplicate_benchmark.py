@@ -8,6 +8,7 @@ import random
 import pytest
 
 from benchmarks import _deduplicate_sides, deduplicate
+from luthier.functional import minhash
 
 
 def texts(count: int) -> list[str]:
@@ -35,6 +36,15 @@ def test_every_side_finds_the_pairs(side: str) -> None:
     exact = deduplicate.exact_pairs(some, 0.8)
     assert found <= exact.keys()
     assert len(found) >= len(exact) - 1
+
+
+def test_signatures_made_in_rust_find_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rensa")
+    some = deduplicate.planted(texts(40), 30)
+    numpy_alone = _deduplicate_sides.ours(some)
+    monkeypatch.setattr(minhash, "signatures", _deduplicate_sides._rust_signatures)
+    assert _deduplicate_sides.ours(some) == numpy_alone
+    assert numpy_alone
 
 
 def test_lines_worked_out_by_hand() -> None:

@@ -126,22 +126,25 @@ def similarities(sets: Shingles, pairs: Ints) -> NDArray[np.float64]:
 def signatures(sets: Shingles, permutations: int, seed: int = 1) -> Signatures:
     """[n, permutations] minima under as many hash functions; two rows agree in a place with probability = similarity.
 
-    Multiply-shift hashing (Dietzfelbinger et al., 1997) of the already mixed hashes. Empty sets give the largest value.
+    Multiply-shift hashing (Dietzfelbinger et al., 1997) of the upper halves of the already mixed hashes: 32 bits take
+    half the time of 64, and two shingles of one text are the same with a chance of one in four billion. Empty sets give
+    the largest value.
     """
     random = np.random.default_rng([seed, permutations])
-    factors = random.integers(0, 1 << 63, permutations, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    shifts = random.integers(0, 1 << 63, permutations, dtype=np.uint64)
+    factors = random.integers(0, 1 << 31, permutations, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+    shifts = random.integers(0, 1 << 32, permutations, dtype=np.uint32)
     result = np.full((len(sets), permutations), np.uint32(0xFFFFFFFF), np.uint32)
     filled = np.flatnonzero(np.diff(sets.starts))
     if len(filled):
         offsets = sets.starts[filled]
-        permuted = np.empty_like(sets.hashes)
-        least = np.empty((permutations, len(filled)), np.uint64)
+        halves = (sets.hashes >> np.uint64(32)).astype(np.uint32)
+        permuted = np.empty_like(halves)
+        least = np.empty((permutations, len(filled)), np.uint32)
         for number in range(permutations):
-            np.multiply(sets.hashes, factors[number], out=permuted)
+            np.multiply(halves, factors[number], out=permuted)
             np.add(permuted, shifts[number], out=permuted)
             np.minimum.reduceat(permuted, offsets, out=least[number])
-        result[filled] = (least >> np.uint64(32)).T
+        result[filled] = least.T
     return result
 
 
@@ -228,9 +231,21 @@ def text_similarities(texts: Sequence[str], pairs: Ints, size: int) -> NDArray[n
     lengths = np.fromiter((len(fetched[number]) for number in pairs.ravel().tolist()), np.int64, pairs.size)
     for begin, end in _runs(lengths.reshape(-1, 2).sum(axis=1), _VERIFIED):
         used, numbers = np.unique(pairs[begin:end], return_inverse=True)
-        sets = shingles([fetched[number] for number in used.tolist()], size)
-        result[begin:end] = similarities(sets, numbers.reshape(-1, 2))
+        sets = _many_shingles([fetched[number] for number in used.tolist()], size)
+        numbers = numbers.reshape(-1, 2)
+        # Sorted a cache full at once: several times faster than all of them.
+        for first, last in _runs(np.diff(sets.starts)[numbers].sum(axis=1), _CHUNK // 8):
+            result[begin + first : begin + last] = similarities(sets, numbers[first:last])
     return result
+
+
+def _many_shingles(texts: Sequence[str], size: int) -> Shingles:
+    """As `shingles`, made of as many texts at once as fit into a processor's cache."""
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    parts = [shingles(texts[begin:end], size) for begin, end in _runs(lengths, _CHUNK)]
+    sizes = np.concatenate([np.diff(part.starts) for part in parts])
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Shingles(np.concatenate([part.hashes for part in parts]), starts)
 
 
 def _runs(weights: Ints, most: int) -> Iterator[tuple[int, int]]:
