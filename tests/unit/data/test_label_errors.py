@@ -72,3 +72,15 @@ def test_what_cannot_be_judged_is_told() -> None:
         run(LabelErrors(encoder=None), [replace(row, target="keys") for row in given])
     assert run(LabelErrors(encoder=None), [])[0] == []
     assert len(run(LabelErrors(encoder=None), given[:2])[0]) == 2
+
+
+def test_rows_without_a_class_are_left_alone_and_classes_keep_their_type() -> None:
+    given, _ = rows()
+    numbers = {name: float(at) for at, name in enumerate(WORDS)}
+    given = [replace(row, target=numbers[str(row.target)]) for row in given]
+    given[5:5] = [replace(given[0], id="r:none", target=None)]
+    kept, ledger, context = run(LabelErrors(encoder=None, action="relabel"), given)
+    assert kept[5].target is None
+    assert context.facts["rows"] == len(given) - 1
+    assert "r:none" not in {entry.id for entry in ledger.entries}
+    assert {row.target for row in kept} == {0.0, 1.0, 2.0, None}

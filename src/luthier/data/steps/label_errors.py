@@ -1,12 +1,13 @@
-"""Finds labels that are probably wrong: confident learning on probabilities that a row's own label had no part in.
+"""Finds labels that are probably wrong, from probabilities that a row's own label had no part in.
 
-The rows' vectors are cut into folds; a softmax regression trained on the others gives each row's probabilities. Rows
-whose label they contradict more surely than the label's other rows do are noted, with the label that is probable; they
-are dropped or relabeled where `action` says so. Rare classes are found more often than they are wrong: look at what is
-noted before it is dropped (`luthier data review FILE --ledger LEDGER`). Facts: how many, of which labels, taken for
+The rows' vectors are cut into folds; a softmax regression trained on the others gives each row's probabilities. To
+these a model of how labels go wrong is fitted, after confident learning: how often each class is labeled as each
+other. A row for which another class is then more probable than its label is noted, with that class; it is dropped or
+relabeled where `action` says so. Classes of fewer than ten rows are found more often than they are wrong: look at what
+is noted before it is dropped (`luthier data review FILE --ledger LEDGER`). Facts: how many, of which labels, taken for
 which.
 Errors: DataError where no row has a class, or there are fewer than two; as load_embedder.
-Source: Northcutt et al. 2021 (arXiv:1911.00068).
+Source: Northcutt et al. 2021 (arXiv:1911.00068); Dawid and Skene 1979.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pydantic import Field
 from ...core.contracts import Step, StepContext
 from ...core.errors import DataError
 from ...core.example import Example
-from ...functional.confident import label_errors, out_of_sample
+from ...functional.label_noise import label_errors, out_of_sample, stratified_folds, true_chances
 from ..strata import Strata, drawn
 from ..vectors import vectors_of
 
@@ -47,7 +48,8 @@ class LabelErrors(Step):
         rows = examples if isinstance(examples, Sequence) else list(examples)
         if not rows:
             return
-        classes = Strata.of(rows, ("label",), "data.steps.label_errors")
+        judged = [example for example in rows if example.target is not None] or rows
+        classes = Strata.of(judged, ("label",), "data.steps.label_errors")
         labels = classes.of_row.astype(np.int64)
         if len(classes.names) < 2:
             raise DataError(
@@ -55,24 +57,28 @@ class LabelErrors(Step):
                 where="data.steps.label_errors",
                 expected="two classes or more",
             )
-        folds = np.array([int(drawn(context.seed, example.id) * self.folds) for example in rows])
-        if len(np.unique(folds)) < 2:  # a handful of rows
-            folds = np.arange(len(rows)) % self.folds
-        vectors = vectors_of(rows, len(rows), self.encoder)
-        chances = out_of_sample(vectors, labels, folds, epochs=self.epochs, seed=context.seed)
-        wrong, likely = label_errors(labels, chances)
+        folds = stratified_folds(labels, [drawn(context.seed, example.id) for example in judged], self.folds)
+        vectors = vectors_of(judged, len(judged), self.encoder)
+        true = true_chances(labels, out_of_sample(vectors, labels, folds, epochs=self.epochs, seed=context.seed))
+        wrong, likely = label_errors(labels, true)
+        targets = dict(zip(labels.tolist(), (example.target for example in judged), strict=True))
         confused: Counter[str] = Counter()
-        for number, example in enumerate(rows):
-            if not wrong[number]:
+        number = -1
+        for example in rows:
+            number += example.target is not None
+            if example.target is None or not wrong[number]:
                 yield example
                 continue
             given, other = classes.names[labels[number]], classes.names[likely[number]]
             confused[f"{given} for {other}"] += 1
-            sure = f"{chances[number, likely[number]]:.2f} against {chances[number, labels[number]]:.2f}"
-            yield from self._told(example, f"label probably wrong: looks like {other}, {sure}", other, context)
-        context.facts.update(rows=len(rows), probably_wrong=int(wrong.sum()), taken_for=dict(confused.most_common(20)))
+            sure = f"{true[number, likely[number]]:.2f} against {true[number, labels[number]]:.2f}"
+            reason = f"label probably wrong: looks like {other}, {sure}"
+            yield from self._told(example, reason, targets[int(likely[number])], context)
+        context.facts.update(
+            rows=len(judged), probably_wrong=int(wrong.sum()), taken_for=dict(confused.most_common(20))
+        )
 
-    def _told(self, example: Example, reason: str, other: str, context: StepContext) -> Iterator[Example]:
+    def _told(self, example: Example, reason: str, other: Any, context: StepContext) -> Iterator[Example]:
         if self.action == "drop":
             context.ledger.drop(example, reason)
         elif self.action == "relabel":
