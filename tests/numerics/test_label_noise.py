@@ -60,11 +60,12 @@ def test_a_habit_of_confusing_two_classes_is_learned() -> None:
     true = draw.integers(0, 4, 4000)
     labels = np.where((true == 0) & (draw.random(4000) < 0.3), 1, true)
     logits = draw.normal(0, 1, (4000, 4))
-    logits[np.arange(4000), true] += 3
+    logits[np.arange(4000), true] += 2
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     wrong = found(labels, chances)
-    assert wrong[labels != true].mean() > 0.85
-    assert (labels != true)[wrong].mean() > 0.85
+    # With even noise in place of what is learned: 65 %, 80 % and 87 %.
+    assert wrong[labels != true].mean() > 0.82
+    assert (labels != true)[wrong].mean() > 0.82
     assert (labels[wrong] == 1).mean() > 0.95
 
 
