@@ -92,7 +92,8 @@ def examples(part: str, count: int = 6) -> list[Example]:
 
 def _answered(part: str, number: int, origin: Origin) -> Example:
     asked, said = _part("messages", number)
-    assert isinstance(asked, Turn) and isinstance(said, Turn)
+    assert isinstance(asked, Turn)
+    assert isinstance(said, Turn)
     parts: dict[str, Part] = {"prompt": (asked,), part: (said,)}
     if part == "completion":
         return Example(f"row:{number}", parts, origin, ("good", "bad")[number % 2])

@@ -35,8 +35,13 @@ COMMANDS = {command.name or command.callback.__name__ for command in app.registe
 }
 DATA = {"train": "rows.jsonl", "validation": 0.1, "test": 0.1}
 BASE = {"name": "base", "model": "embedded:nano", "data": DATA}
-CLASSIFIER = {"model": "embedded:minilm", "phases": [{"objective": "classify"}]}
-TAGGER = {"model": "embedded:minilm", "phases": [{"objective": "tag"}]}
+ENCODER = "embedded:minilm"
+FITTING = {
+    "classification": {"model": ENCODER, "phases": [{"objective": "classify"}]},
+    "tagging": {"model": ENCODER, "phases": [{"objective": "tag"}]},
+    "reward_accuracy": {"phases": [{"objective": "reward"}]},
+}
+"""What a check for another task than that of language models needs beside it."""
 
 
 def blocks(*kinds: str) -> Iterator[Any]:
@@ -157,7 +162,7 @@ def test_yaml_blocks_validate(text: str) -> None:
     elif value.keys() <= Recipe.model_fields.keys() | {"format"}:
         # A part of a recipe; a format belongs to a source.
         given = {"data": {"train": {"path": "rows.jsonl", **value}}} if "format" in value else value
-        fitting = CLASSIFIER if "classification" in text else TAGGER if "tagging" in text else {}
+        fitting = next((recipe for check, recipe in FITTING.items() if check in text), {})
         load_recipe(BASE | fitting | given)
     else:
         known = {info.alias or name for name, info in Phase.model_fields.items()}

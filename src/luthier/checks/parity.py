@@ -1,7 +1,7 @@
 """Whether merging, saving and loading again keep the model: the largest difference of log-probabilities to tuned.
 
 Nats; 0 is equality. Over the supervised tokens of the first items for language models, over classes for classifiers,
-over the tags of each word for taggers.
+over the tags of each word for taggers; of reward models the rewards.
 All subjects are opened in float32, so that what is seen is the conversion and not the rounding of a narrower dtype;
 a model exported in bfloat16 differs by that rounding (about 1e-2).
 Source: the check is this project's own. Errors: a subject that scores other tokens has an undefined difference.
@@ -37,11 +37,16 @@ class Parity(Check):
         return test[: self.rows]
 
     def measure(self, subject: Subject, examples: Sequence[Example], context: CheckContext) -> Scores:
-        if "multi_label" in context.facts:
+        facts = context.facts
+        if "multi_label" in facts and "kind" not in facts:
             numbers = subject.classify(examples)
         else:
-            tags = "scheme" in context.facts
-            tokens = [x.ravel() for x in subject.tag(examples)] if tags else subject.token_logps(examples)
+            if "kind" in facts:
+                tokens = subject.rewards(examples)
+            elif "scheme" in facts:
+                tokens = [x.ravel() for x in subject.tag(examples)]
+            else:
+                tokens = subject.token_logps(examples)
             width = max((len(values) for values in tokens), default=0)
             numbers = np.full((len(tokens), width), _NO_TOKEN)
             for row, values in enumerate(tokens):

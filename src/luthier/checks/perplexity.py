@@ -56,8 +56,8 @@ class Perplexity(Check):
 
 
 def _bytes(example: Example) -> int:
-    """UTF-8 bytes of what is supervised: the text, or the trained turns."""
-    turns = example.parts.get("messages")
+    """UTF-8 bytes of what is supervised: the text, the trained turns, or the best answer."""
+    turns = next((example.parts[name] for name in ("messages", "chosen", "completion") if name in example.parts), None)
     if isinstance(turns, tuple):
         return sum(len(turn.content.encode()) for turn in turns if turn.trained)
     return len(example.text().encode())

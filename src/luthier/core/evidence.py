@@ -228,6 +228,8 @@ class Check(Component):
     """The tasks (of objectives) that it can measure."""
     float32: ClassVar[bool] = False
     """Whether its subjects are opened in float32 whatever the run's dtype."""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Parts of an Example, any one of which its items must have; empty: those that the objective learns from."""
     needs_items: ClassVar[bool] = True
     """Whether it measures on the recipe's test (or validation) rows; False where it brings its own."""
 

@@ -70,7 +70,7 @@ class ModelSubject:
         return sums, np.array([len(values) for values in tokens], dtype=np.int64)
 
     def token_logps(self, examples: Sequence[Example]) -> list[Floats]:
-        rows, owners = self._encoded(examples)
+        rows, owners = self._encoded(examples, self._learned)
         return self._by_example(examples, rows, owners, self.role.logps)
 
     def answers(self, examples: Sequence[Example], names: Sequence[str]) -> list[Floats]:
@@ -175,12 +175,26 @@ class ModelSubject:
             found[owner].append(part)
         return [np.concatenate(parts) if parts else np.zeros(0) for parts in found]
 
-    def _encoded(self, examples: Sequence[Example]) -> tuple[list[Row], list[int]]:
-        """All rows, and for each the number of the example it is of."""
+    def _learned(self, example: Example) -> list[Row]:
+        """The example as supervised rows: of several answers the best one alone; of a language model's general text,
+        which its objective need not know, all.
+        """
+        parts, causal = example.parts, self.objective.task == "causal_lm"
+        if causal and ("chosen" in parts or "completion" in parts):
+            return self.encoding.answers(example, ("chosen" if "chosen" in parts else "completion",))
+        if causal and self.objective.needs.isdisjoint(parts):
+            return self.encoding.conversation(example) if "messages" in parts else self.encoding.document(example)
+        return self.objective.encode(example, self.encoding)
+
+    def _encoded(
+        self, examples: Sequence[Example], encode: Callable[[Example], list[Row]] | None = None
+    ) -> tuple[list[Row], list[int]]:
+        """All rows (as the objective encodes them, or otherwise), and for each the number of the example it is of."""
+        encode = encode or (lambda example: self.objective.encode(example, self.encoding))
         rows: list[Row] = []
         owners: list[int] = []
         for number, example in enumerate(examples):
-            encoded = self.objective.encode(example, self.encoding)
+            encoded = encode(example)
             rows.extend(encoded)
             owners.extend([number] * len(encoded))
         return rows, owners

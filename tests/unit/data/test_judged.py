@@ -211,3 +211,62 @@ def test_parts_of_a_message_keep_reasoning_and_calls() -> None:
     said = find("formats", "chat")().contents(record)["parts"]["messages"][1]
     made = {"type": "function", "function": call}
     assert said == Turn("assistant", "I look.", True, {"reasoning_content": "hm", "tool_calls": [made, made]})
+
+
+# ---- rankings and ratings --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "hi", "responses": ["what", "hello", "hey"], "scores": [1, 3, 2]},
+        {"instruction": "hi", "completions": ["what", "hello", "hey"], "ranks": [3, 1, 2]},
+        {
+            "question": "hi",
+            "answers": [{"text": "what", "score": 1}, {"text": "hello", "score": 3}, {"text": "hey", "score": 2}],
+        },
+        {
+            "prompt": "hi",
+            "completions": [{"response": t, "overall_score": s} for t, s in (("what", 1), ("hello", 3), ("hey", 2))],
+        },
+    ],
+    ids=["scores", "ranks", "objects", "ultrafeedback"],
+)
+def test_every_way_of_writing_rankings_gives_the_same_order(record: dict[str, Any]) -> None:
+    assert find("formats", "rankings")().recognizes(record)
+    made = contents("rankings", record)
+    said = {name: turns[-1].content for name, turns in made["parts"].items()}
+    assert said == {"prompt": "hi", "chosen": "hello", "rejected": "hey", "rejected_2": "what"}
+    assert [float(score) for score in made["target"]] == sorted(
+        (float(score) for score in made["target"]), reverse=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"responses": ["hello"]}, "not a list of two or more"),
+        ({"scores": [1, 2]}, "2 for 3 answers"),
+        ({"scores": [1, "much", 2]}, "not all numbers"),
+        ({"scores": [1, float("nan"), 2]}, "not all finite"),
+        ({"scores": [2, 2, 2]}, "no preference"),
+        ({"responses": ["what", "", "hey"]}, "empty answer"),
+        ({"prompt": " "}, "empty prompt"),
+    ],
+)
+def test_rankings_that_rank_nothing_are_refused(change: dict[str, Any], reason: str) -> None:
+    record = {"prompt": "hi", "responses": ["what", "hello", "hey"], "scores": [1, 3, 2]}
+    with pytest.raises(ValueError, match=reason):
+        find("formats", "rankings")().contents({**record, **change})
+
+
+def test_a_rating_is_a_number_of_any_scale() -> None:
+    ratings, record = find("formats", "ratings")(), {"question": "hi", "response": "hello", "score": "3.5"}
+    assert not ratings.recognizes(record), "a score may be a filter's"
+    assert ratings.contents(record)["target"] == 3.5
+    made = contents("ratings", {"question": "hi", "response": "hello", "rating": "3.5"})
+    assert made["target"] == 3.5
+    assert made["parts"]["completion"] == (Turn("assistant", "hello"),)
+    for wrong in ("good", float("inf"), None):
+        with pytest.raises(ValueError, match="rating"):
+            ratings.contents({"prompt": "hi", "completion": "hello", "rating": wrong})

@@ -29,7 +29,7 @@ _SCORE = ("score", "rating", "overall_score")
 
 
 class Rankings(Format):
-    """Reads the answers into turns: chosen the best, then rejected, rejected_2 and so on; the target is their scores."""
+    """Reads the answers into turns: chosen the best, rejected next, then rejected_2 and so on; the target: scores."""
 
     example: ClassVar[Mapping[str, Any]] = {}
     sample: ClassVar[Mapping[str, Any]] = {
