@@ -77,8 +77,7 @@ def step(
 
     named = [f"data.{step}.{parameter}" for parameter in parameters or ()]
     given = apply_overrides({"data": {step: {}}}, named)["data"]
-    name = Path(rows.removeprefix("embedded:").removeprefix("env:")).name.partition(".")[0]
-    target = out or Path(f"{name}.{step}.jsonl")
+    target = out or Path(f"{_name(rows)}.{step}.jsonl")
     source = rows if query is None else {"path": rows, "query": query}
     reading = {"format": format_, "columns": _pairs(column), "bad_rows": "quarantine"}
     # Beside the result, so that the same command goes on where it was broken off.
@@ -86,6 +85,44 @@ def step(
     found = prepare(source, [given], seed=seed, out=target, work=work if is_large(source) else None, **reading)
     show_prepared(found, target, ledger_file(target))
     remove_tree(work)
+
+
+@data.command()
+def curve(
+    rows: Rows,
+    test: Annotated[
+        str | None, typer.Option(help="Rows to measure on; default: a fifth of the rows.", show_default=False)
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option(help="A model for the rows' vectors; none: hashed words.")
+    ] = "embedded:minilm",
+    sizes: Annotated[int, typer.Option(min=6, max=20, help="Numbers of rows that are learned.")] = 7,
+    draws: Annotated[int, typer.Option(min=2, max=100, help="Times that rows are drawn anew.")] = 5,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The page; default: FILE.curve.html.", show_default=False)
+    ] = None,
+    format_: FormatOption = None,
+    column: Columns = None,
+    seed: int = 1,
+) -> None:
+    """What more rows would bring: accuracy by the number of labeled rows, and a power law that continues it."""
+    from ..pipeline.curve import learning_curve
+    from .tables import show_curve
+
+    target = out or Path(f"{_name(rows)}.curve.html")
+    found = learning_curve(
+        rows,
+        test,
+        encoder=None if encoder == "none" else encoder,
+        sizes=sizes,
+        draws=draws,
+        seed=seed,
+        out=target,
+        format=format_,
+        columns=_pairs(column),
+        bad_rows="quarantine",
+    )
+    show_curve(found, target)
 
 
 @data.command()
@@ -168,6 +205,11 @@ def import_(
     for decision in found:
         add_decision(decisions, decision)
     typer.echo(f"{len(found)} new decisions in {decisions}")
+
+
+def _name(rows: str) -> str:
+    """What files that are made of these rows are called."""
+    return Path(rows.removeprefix("embedded:").removeprefix("env:")).name.partition(".")[0]
 
 
 def _pairs(column: Sequence[str] | None) -> dict[str, str]:

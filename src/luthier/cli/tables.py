@@ -16,10 +16,11 @@ from ..core.printable import harmless
 
 if TYPE_CHECKING:
     from ..core.evidence import Finding
+    from ..data.curve import LearningCurve
     from ..data.prepare import Prepared
     from ..pipeline import Run
 
-__all__ = ["show_comparison", "show_doctor", "show_error", "show_prepared", "show_rooms", "show_run"]
+__all__ = ["show_comparison", "show_curve", "show_doctor", "show_error", "show_prepared", "show_rooms", "show_run"]
 
 MARKS = {True: "[green]holds[/]", False: "[red]fails[/]"}
 
@@ -112,6 +113,24 @@ def show_prepared(prepared: Prepared, out: Path, ledger: Path) -> None:
             console.print(harmless(line), soft_wrap=True)
     console.print(f"rows     {out}", soft_wrap=True)
     console.print(f"ledger   {ledger}", soft_wrap=True)
+
+
+def show_curve(curve: LearningCurve, page: Path) -> None:
+    """Accuracy by the number of rows, what the power law says of more, and where the page lies."""
+    from ..report.learning import rows_of
+
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("rows", "accuracy", "between", "power law"):
+        table.add_column(heading, justify="right")
+    for row in rows_of(curve):
+        measured = "foretold" if row["measured"] is None else _number(row["measured"])
+        between = f"{_number(row['low'])} to {_number(row['high'])}"
+        table.add_row(f"{row['rows']:,}", measured, between, "" if row["law"] is None else _number(row["law"]))
+    console.print(table)
+    console.print(f"{curve.draws} draws, measured on {curve.measured:,} rows of {curve.classes:,} classes")
+    console.print(curve.verdict(), soft_wrap=True)
+    console.print(f"page     {page}", soft_wrap=True)
 
 
 def _facts(value: Mapping[str, Any], depth: int = 0) -> Iterator[str]:

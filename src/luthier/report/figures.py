@@ -94,11 +94,13 @@ def chart(
     height: float = 280,
     legend: bool = True,
     kind: Literal["", "wide", "narrow"] = "",
+    over: Literal["steps", "rows"] = "steps",
 ) -> Markup:
     """Curves over steps. Where positive values span more than a factor of ten the vertical axis is logarithmic.
 
     A title, round ticks and, with `legend`, a key above the plot. Nothing without points. kind: shown on wide screens
-    only, or on narrow ones only; a drawing that shrinks to a phone's width could not be read.
+    only, or on narrow ones only; a drawing that shrinks to a phone's width could not be read. over: what the horizontal
+    axis counts; that of rows is logarithmic.
     """
     points = [point for one in series for point in one.points]
     if not points:
@@ -111,7 +113,12 @@ def chart(
         low, high = (max(0.0, low - spare) if low >= 0 else low - spare), high + spare
     left, right, top, bottom = 56.0, 14.0, 30.0 if legend else 24.0, 30.0
     first, last = min(p[0] for p in points), max(p[0] for p in points)
-    x = _scale(first, last, left, width - right)
+    along: Callable[[float], float] = math.log10 if over == "rows" else float
+    level = _scale(along(first), along(last), left, width - right)
+
+    def x(value: float) -> float:
+        return level(along(value))
+
     shape: Callable[[float], float] = math.log10 if log else float
     flat = _scale(shape(low), shape(high), height - bottom, top)
 
@@ -120,13 +127,15 @@ def chart(
         return flat(shape(min(max(value, low), high)))
 
     parts = _grid(low, high, log, y, left, width - right)
-    parts.extend(_steps(first, last, x, height - bottom, width))
+    marked = _log_ticks(first, last) if over == "rows" else ticks(first, last, 6 if width > 500 else 4)
+    parts.extend(_steps(marked, x, height - bottom, width))
     for one in series:
-        parts.append(_series(_thin(one.points, 400) if one.kind != "dots" else list(one.points), one, x, y))
+        points_of = _thin(one.points, 400) if one.kind != "dots" else list(one.points)
+        parts.append(_series(points_of, one, x, y, over.removesuffix("s")))
     parts.append(_text(2, 13, title + (" (log scale)" if log else ""), "start", "title"))
     if legend:
         parts.extend(_legend(series, width - right))
-    spoken = f"{title} from {number(points[0][1])} to {number(points[-1][1])}, steps {count(first)} to {count(last)}"
+    spoken = f"{title} from {number(points[0][1])} to {number(points[-1][1])}, {over} {count(first)} to {count(last)}"
     return _svg(width, height, parts, f"chart {kind}".strip(), spoken)
 
 
@@ -139,9 +148,9 @@ def _grid(low: float, high: float, log: bool, y: Callable[[float], float], left:
     return parts
 
 
-def _steps(first: float, last: float, x: Callable[[float], float], y: float, width: float) -> list[Markup]:
+def _steps(marked: Sequence[float], x: Callable[[float], float], y: float, width: float) -> list[Markup]:
     parts = []
-    for value in ticks(first, last, 6 if width > 500 else 4):
+    for value in marked:
         if value == int(value):
             anchor = "end" if x(value) > width - 30 else "middle"
             parts.append(_line(x(value), y, x(value), y + 4, "axis"))
@@ -149,11 +158,13 @@ def _steps(first: float, last: float, x: Callable[[float], float], y: float, wid
     return parts
 
 
-def _series(points: list[Point], one: Series, x: Callable[[float], float], y: Callable[[float], float]) -> Markup:
+def _series(
+    points: list[Point], one: Series, x: Callable[[float], float], y: Callable[[float], float], unit: str
+) -> Markup:
     if one.kind == "dots":
         dots = (
-            Markup('<circle class="validation" cx="{}" cy="{}" r="4"><title>step {}: {}</title></circle>').format(
-                _f(x(a)), _f(y(b)), count(a), number(b)
+            Markup('<circle class="validation" cx="{}" cy="{}" r="4"><title>{} {}: {}</title></circle>').format(
+                _f(x(a)), _f(y(b)), unit, count(a), number(b)
             )
             for a, b in points
         )
@@ -164,7 +175,7 @@ def _series(points: list[Point], one: Series, x: Callable[[float], float], y: Ca
 
 def _legend(series: Sequence[Series], right: float) -> list[Markup]:
     parts: list[Markup] = []
-    for one in reversed([one for one in series if one.points]):
+    for one in reversed([one for one in series if one.points and one.label]):
         parts.append(_text(right, 13, one.label, "end"))
         right -= 6.6 * len(one.label) + 8
         if one.kind == "dots":
