@@ -83,6 +83,11 @@ class Source(Part):
     )
     format: FormatSlot | None = Field(None, description="named, or detected from the first records")
     columns: dict[str, str] = Field(default_factory=dict, description="this format's key: the file's own column")
+    header: bool | None = Field(
+        None,
+        description="of CSV and TSV: whether the first line names the columns; false: they are called column_1, "
+        "column_2, ...; default: it must, and is refused where it looks like a row",
+    )
     weight: float = Field(1.0, gt=0, description="what each of its rows counts in the loss, beside others of 1")
     repeat: float = Field(
         1.0, gt=0, description="how often each of its rows comes in an epoch; 0.5: every second, others each time"

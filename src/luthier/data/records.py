@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ..core.errors import DataError
@@ -53,10 +53,13 @@ def data_suffix(name: str) -> str | None:
     return next((suffix for suffix in _KINDS if lower.endswith(suffix)), None)
 
 
-def records(data: bytes, name: str, meant: str | None = None) -> Iterator[Record | BadRow]:
+def records(
+    data: bytes, name: str, meant: str | None = None, header: bool | None = None, asked: Collection[str] = ()
+) -> Iterator[Record | BadRow]:
     """The records of a file with these bytes; `name` tells the kind where the bytes do not, and stands in messages.
 
     meant: the kind that text, and what has no telling name, is of where the format is known (Format.file_kind).
+    header, asked: of a table, as in `table`.
 
     Errors: DataError where the whole file cannot be read: cut or twofold compression, what unpacks without end, UTF-16,
     an archive, an unknown kind, nothing in it; MachineError where it does not fit into memory.
@@ -83,7 +86,7 @@ def records(data: bytes, name: str, meant: str | None = None) -> Iterator[Record
         return conll(data, name)
     if kind == "text":
         return _text(data, name)
-    return table(data, name, tabs=kind == "tsv")
+    return table(data, name, kind == "tsv", header, asked)
 
 
 def kind_of(data: bytes, name: str, meant: str | None) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from ..core.component import Component
 from ..core.contracts import Format
 from ..core.embedded import PREFIX, embedded_data
 from ..core.errors import DataError
@@ -60,11 +59,11 @@ def file_places(source: Source) -> Iterator[Place]:
         stem, found = sql_rows(source.path, source.query, source.limit)
         yield _of_values(redact(source.path), stem, found)
     elif source.path.startswith(PREFIX):
-        yield _place(embedded_data(source.path), source.path, source.path.removeprefix(PREFIX), source.format)
+        yield _place(embedded_data(source.path), source.path, source.path.removeprefix(PREFIX), source)
     elif path.is_dir():
-        yield from _folder(path, source.path, source.format)
+        yield from _folder(path, source)
     elif path.is_file():
-        yield _place(path, source.path, _stem(path.name), source.format)
+        yield _place(path, source.path, _stem(path.name), source)
     elif path.exists() or path.is_symlink():
         raise DataError(no_file(source.path))
     elif looks_like_hub(source.path):
@@ -74,8 +73,8 @@ def file_places(source: Source) -> Iterator[Place]:
         raise DataError(absent(source.path))
 
 
-def _place(path: Path, shown: str, stem: str, chosen: Component | None) -> Place:
-    return Place(shown, stem, partial(_load, path, shown, chosen), path)
+def _place(path: Path, shown: str, stem: str, source: Source) -> Place:
+    return Place(shown, stem, partial(_load, path, shown, source), path)
 
 
 def _of_values(shown: str, stem: str, rows: Sequence[Record | BadRow]) -> Place:
@@ -86,12 +85,13 @@ def _of_values(shown: str, stem: str, rows: Sequence[Record | BadRow]) -> Place:
     return Place(shown, stem, lambda: loaded)
 
 
-def _folder(folder: Path, shown: str, chosen: Component | None) -> Iterator[Place]:
+def _folder(folder: Path, source: Source) -> Iterator[Place]:
+    shown = source.path
     problems = folder_problems(folder, shown)
     if problems:
         raise DataError(problems)
     for relative in data_files(folder):
-        yield _place(folder / relative, f"{shown.rstrip('/')}/{relative}", _stem(relative), chosen)
+        yield _place(folder / relative, f"{shown.rstrip('/')}/{relative}", _stem(relative), source)
 
 
 def _stem(name: str) -> str:
@@ -112,7 +112,8 @@ def opening(shown: str) -> Iterator[None]:
         ) from error
 
 
-def _load(path: Path, shown: str, chosen: Component | None) -> Loaded:
+def _load(path: Path, shown: str, source: Source) -> Loaded:
+    chosen = source.format
     with opening(shown):
         refuse_beyond_memory(path.stat().st_size, shown)
         data = path.read_bytes()
@@ -120,7 +121,9 @@ def _load(path: Path, shown: str, chosen: Component | None) -> Loaded:
     kind = chosen.file_kind if isinstance(chosen, Format) else None
     rows: list[Record | BadRow] = [
         replace(row, file=shown) if isinstance(row, BadRow) else row
-        for row in records(data, path.name if shown.startswith(PREFIX) else shown, kind)
+        for row in records(
+            data, path.name if shown.startswith(PREFIX) else shown, kind, source.header, set(source.columns.values())
+        )
     ]
     only = rows[0] if len(rows) == 1 else None
     told = None

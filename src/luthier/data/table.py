@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV: cells under the header's names, damage told by line."""
+"""Rows of CSV and TSV: cells under the header's names, or numbered columns; damage told by line."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import io
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from ..core.errors import DataError
 from . import row as rows
+from .header import column_names, refuse_row_as_header
 from .row import BadRow, Record, decoded, overlong, readable
 
 __all__ = ["table"]
@@ -19,10 +20,14 @@ _LONG = "field larger than field limit"
 _DAMAGED = re.compile("[\x00\udc80-\udcff]")
 
 
-def table(data: bytes, name: str, tabs: bool) -> Iterator[Record | BadRow]:
+def table(
+    data: bytes, name: str, tabs: bool, header: bool | None = None, asked: Collection[str] = ()
+) -> Iterator[Record | BadRow]:
     """The rows of a table, each at the line where it starts.
 
-    Errors: DataError for a header that cannot be read or that names a column twice.
+    header: whether the first line names the columns; None: it should, and must not look like a row. asked: columns
+    that are known to be named. Errors: DataError for a header that cannot be read, that names a column twice, or that
+    looks like a row.
     """
     text, bad = decoded(data)
     damage = _damage if bad else _none
@@ -34,20 +39,24 @@ def table(data: bytes, name: str, tabs: bool) -> Iterator[Record | BadRow]:
         csv.field_size_limit(before)
     if not found:
         raise DataError("the file is empty", where=name, expected="a header and at least one row", remedy="fill it")
-    header = _header(found[0], name)
-    for start, cells, error in found[1:]:
+    if header is None and not found[0][2]:
+        below = [cells for _, cells, error in found[1:] if not error]
+        refuse_row_as_header(found[0][1], below, name, found[0][0], asked)
+    columns = _header(found[0], name) if header is not False else column_names(len(found[0][1]))
+    for start, cells, error in found[0 if header is False else 1 :]:
         if error.startswith(_LONG):
             yield overlong(name, start, cells[0])
             continue
         raw = readable(delimiter.join(cells))
         if error:
             yield BadRow(name, start, error, raw)
-        elif len(cells) != len(header):
-            yield BadRow(name, start, f"wrong number of cells: {len(cells)} where the header has {len(header)}", raw)
-        elif cells == header:
+        elif len(cells) != len(columns):
+            first = "first line" if header is False else "header"
+            yield BadRow(name, start, f"wrong number of cells: {len(cells)} where the {first} has {len(columns)}", raw)
+        elif cells == columns:
             yield BadRow(name, start, "the header again: it was written into the rows", raw)
         else:
-            yield Record(start, dict(zip(header, cells, strict=True)))
+            yield Record(start, dict(zip(columns, cells, strict=True)))
 
 
 def _header(first: tuple[int, list[str], str], name: str) -> list[str]:
@@ -67,7 +76,7 @@ def _header(first: tuple[int, list[str], str], name: str) -> list[str]:
             f"columns come twice: {shown}",
             where=f"{name}:{line}",
             expected="a name of its own for each",
-            remedy="rename or remove one of them in the first line",
+            remedy="rename or remove one of them in the first line; where that line is a row: header: false",
         )
     return header
 
