@@ -26,6 +26,9 @@ BOTH = [
     {"frozen": {"train": [0], "embeddings": True, "layer_decay": 0.5}},
     "lora",
     {"lora": {"rank": 4, "rank_stabilized": True, "layers": [-1]}},
+    {"lora": {"rank": 4, "init": "pissa", "b_scale": 16.0}},
+    {"lora": {"rank": 4, "init": "olora", "rank_stabilized": True}},
+    {"lora": {"rank": 4, "dora": True}},
     "bottleneck",
     {"bottleneck": {"placement": "houlsby", "activation": "gelu"}},
 ]
@@ -167,7 +170,17 @@ def test_merged_is_a_plain_model_that_reloads(base, value, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["llama", "bert"])
-@pytest.mark.parametrize("parameters", [{}, {"rank_stabilized": True, "alpha": 5.0}, {"layers": [1]}])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"rank_stabilized": True, "alpha": 5.0},
+        {"layers": [1]},
+        {"dora": True},
+        {"rank": 4, "init": "pissa"},
+        {"rank": 4, "init": "olora", "rank_stabilized": True},
+    ],
+)
 def test_plain_peft_loads_the_adapter(base, kind, parameters, tmp_path: Path) -> None:
     adaptation, fresh = adaptation_of({"lora": parameters}), copy.deepcopy(base)
     model = adaptation.apply(base)

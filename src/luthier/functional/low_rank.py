@@ -11,19 +11,26 @@ import torch
 from torch import Tensor
 
 from .dropout import keep_mask
+from .quantized import Quantized, dense
 
-__all__ = ["low_rank_linear", "squared_norm_of_change"]
+__all__ = ["low_rank_linear", "orthonormal_factors", "principal_factors", "squared_norm_of_change"]
 
 
 def low_rank_linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float, dropout: float = 0.0
+    x: Tensor,
+    weight: Tensor | Quantized,
+    bias: Tensor | None,
+    down: Tensor,
+    up: Tensor,
+    scale: float,
+    dropout: float = 0.0,
 ) -> Tensor:
     """x W^T + bias + scale * drop(x) A^T B^T, with W and the bias frozen.
 
     x [..., in], weight [out, in], bias [out], down A [r, in], up B [out, r]; gives [..., out] in x's dtype. Products
     are in x's dtype (accumulated by the kernels in float32); gradients of A and B come in the dtype of A and B.
     dropout: on the change's input, scaled by 1 / (1 - dropout); the caller passes 0 outside training. Once
-    differentiable.
+    differentiable. A quantized W is dense while a product is made of it, and what is kept are its codes.
     """
     result: Tensor = _LowRankLinear.apply(x, weight, bias, down, up, scale, dropout)  # type: ignore[no-untyped-call]
     return result
@@ -36,34 +43,34 @@ class _LowRankLinear(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        weight: Tensor,
+        frozen: Tensor | Quantized,
         bias: Tensor | None,
         down: Tensor,
         up: Tensor,
         scale: float,
         dropout: float,
     ) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1])
+        flat, weight = x.reshape(-1, x.shape[-1]), dense(frozen, x.dtype)
         narrow, wide = down.to(x.dtype), (up * scale).to(x.dtype)
         kept = keep_mask(flat.shape, dropout, x.device) if dropout > 0 else None
         fed = flat if kept is None else (flat * kept).div_(1 - dropout)
         image = fed @ narrow.t()
         output = flat @ weight.t() if bias is None else torch.addmm(bias, flat, weight.t())
         output.addmm_(image, wide.t())
-        ctx.save_for_backward(fed, image, weight, narrow, wide, *([] if kept is None else [kept]))
-        ctx.scale, ctx.dropout, ctx.dtypes = scale, dropout, (down.dtype, up.dtype)
+        ctx.save_for_backward(fed, image, narrow, wide, *([] if kept is None else [kept]))
+        ctx.frozen, ctx.scale, ctx.dropout, ctx.dtypes = frozen, scale, dropout, (down.dtype, up.dtype)
         return output.view(*x.shape[:-1], output.shape[-1])  # of no tokens, -1 would not tell the width
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        fed, image, weight, narrow, wide, *rest = ctx.saved_tensors
+        fed, image, narrow, wide, *rest = ctx.saved_tensors
         given = gradients[0]
         flat = given.reshape(-1, given.shape[-1])
         inner = flat @ wide  # d image
         d_x = None
         if ctx.needs_input_grad[0]:
-            d_x = flat @ weight
+            d_x = flat @ dense(ctx.frozen, flat.dtype)
             if rest:
                 d_x += (inner @ narrow).mul_(rest[0]).div_(1 - ctx.dropout)
             else:
@@ -92,3 +99,28 @@ def squared_norm_of_change(up: Tensor, down: Tensor, up_before: Tensor, down_bef
         - 2 * inner(up, down, up_before, down_before)
         + inner(up_before, down_before, up_before, down_before)
     )
+
+
+def principal_factors(weight: Tensor, rank: int, scale: float) -> tuple[Tensor, Tensor]:
+    """A [r, in] and B [out, r] with scale * B A the best matrix of that rank to stand for `weight` [out, in].
+
+    Both get the root of a singular value. Source: Meng et al. 2024 (arXiv:2404.02948, equations 2 and 3). Where the
+    rank is under a quarter of the smaller side, singular vectors come from 16 subspace iterations on twice the rank
+    (Halko et al. 2011, arXiv:0909.4061, algorithm 4.4), which begin in torch's random numbers.
+    """
+    if 4 * rank < min(weight.shape):
+        left, values, right = torch.svd_lowrank(weight, q=2 * rank, niter=16)
+    else:
+        left, values, turned = torch.linalg.svd(weight, full_matrices=False)
+        right = turned.t()
+    roots = (values[:rank] / scale).sqrt()
+    return (right[:, :rank] * roots).t().contiguous(), left[:, :rank] * roots
+
+
+def orthonormal_factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """A [r, in] and B [out, r], the first rows of R and columns of Q in `weight` [out, in] = Q R.
+
+    Source: Buyukakyuz 2024 (OLoRA, arXiv:2406.01775).
+    """
+    unitary, triangular = torch.linalg.qr(weight)
+    return triangular[:rank].contiguous(), unitary[:, :rank].contiguous()

@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .quantized import Quantized, dense
+
 __all__ = ["LowRank", "low_rank_gated"]
 
 
 class LowRank(NamedTuple):
     """A frozen layer and its change: weight W [out, in], down A [r, in], up B [out, r]."""
 
-    weight: Tensor
+    weight: Tensor | Quantized
     down: Tensor
     up: Tensor
     scale: float
@@ -39,8 +41,10 @@ def low_rank_gated(x: Tensor, gate: LowRank, up: LowRank, down: LowRank) -> Tens
 
 class _LowRankGated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gate: Tensor, up: Tensor, down: Tensor, *rest: Any) -> Tensor:
-        *changes, scales = rest
+    def forward(ctx: Any, x: Tensor, *rest: Any) -> Tensor:
+        *given, scales = rest
+        frozen, changes = given[:3], given[3:]
+        gate, up, down = (dense(weight, x.dtype) for weight in frozen)
         flat = x.reshape(-1, x.shape[-1])
         narrow = [matrix.to(x.dtype) for matrix in changes[0::2]]
         wide = [(matrix * scale).to(x.dtype) for matrix, scale in zip(changes[1::2], scales, strict=True)]
@@ -53,14 +57,15 @@ class _LowRankGated(torch.autograd.Function):
         active = torch.nn.functional.silu(gated).mul_(linear)
         last = active @ narrow[2].t()
         output = (active @ down.t()).addmm_(last, wide[2].t())
-        ctx.save_for_backward(flat, gate, up, down, both, narrow[2], *wide, image, gated, linear, last)
-        ctx.scales, ctx.dtypes = scales, [matrix.dtype for matrix in changes]
+        ctx.save_for_backward(flat, both, narrow[2], *wide, image, gated, linear, last)
+        ctx.frozen, ctx.scales, ctx.dtypes = frozen, scales, [matrix.dtype for matrix in changes]
         return output.view(x.shape)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        flat, gate, up, down, both, last_narrow, *wide, image, gated, linear, last = ctx.saved_tensors
+        flat, both, last_narrow, *wide, image, gated, linear, last = ctx.saved_tensors
+        gate, up, down = (dense(weight, flat.dtype) for weight in ctx.frozen)
         given = gradients[0].reshape(-1, gradients[0].shape[-1])
         cut = wide[0].shape[1]
         inner_last = given @ wide[2]

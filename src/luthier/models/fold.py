@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.errors import ModelError, first_line, out_of_memory
 from .files import ADAPTER, read_json
+from .quantized import read_bits, rounded
 from .source import weight_files
 from .weights import refuse_infinite
 
@@ -17,6 +18,7 @@ __all__ = ["fold_adapter"]
 def fold_adapter(model: Any, folder: Path) -> tuple[Any, frozenset[str]]:
     """The plain model with the adapter in `folder` folded in, and the names of parameters it brought whole (heads).
 
+    One that was trained over a base in few bits is folded into the weights that these stand for.
     The arithmetic is done in the model's dtype; hand in float32 and cast afterwards.
     Errors: ModelError for missing or unexpected keys (PEFT itself only warns), and for what cannot be folded in.
     """
@@ -28,6 +30,8 @@ def fold_adapter(model: Any, folder: Path) -> tuple[Any, frozenset[str]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            bits = read_bits(folder)
+            model = model if bits is None else rounded(model, bits)
             config = PeftConfig.from_pretrained(str(folder))
             config.inference_mode = False  # otherwise nothing is trainable, and the adapter's keys cannot be told
             adapted = get_peft_model(model, config)

@@ -2,7 +2,7 @@
 
 A module's class is replaced by a subclass that differs in its forward pass alone. PEFT's LoRA layers become one
 operation, and so does a gated block of three of them or of three plain layers; whatever that does not cover (merged or
-switched off, several adapters, variants such as DoRA, quantized or trained bases, hooks on the parts, autocast) goes
+switched off, several adapters, variants such as DoRA, trained bases, hooks on the parts, autocast) goes
 its own way.
 Root-mean-square norms are recognized by what they compute: a probe holds the fused one against each class's own, since
 models differ (Gemma's weight is added to one).
@@ -27,6 +27,8 @@ from ..functional.layer_norm import layer_norm
 from ..functional.low_rank import low_rank_linear
 from ..functional.low_rank_gated import LowRank, low_rank_gated
 from ..functional.norm import rms_norm
+from ..functional.quantized import Quantized
+from .quantized import QuantizedLinear
 
 __all__ = ["fuse", "fuse_biases", "fuse_lora", "is_one_operation"]
 
@@ -40,7 +42,7 @@ class _FusedLora(Linear):  # type: ignore[misc]
             result: Tensor = super().forward(x, *args, **kwargs)
             return result
         base = self.get_base_layer()
-        weight = base.weight if isinstance(base, nn.Linear) else base.weight.t()
+        weight = _frozen_weight(base)
         rate = getattr(self.lora_dropout[name], "p", 0.0) if self.training else 0.0
         down, up = self.lora_A[name].weight, self.lora_B[name].weight
         return low_rank_linear(x, weight, base.bias, down, up, self.scaling[name], rate)
@@ -52,9 +54,7 @@ class _FusedLora(Linear):  # type: ignore[misc]
             return None
         name: str = active[0]
         base = self.get_base_layer()
-        if name in self.lora_variant or not _is_product(base) or base.weight.dtype != x.dtype:
-            return None
-        if base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad):
+        if name in self.lora_variant or not _is_frozen(base, x.dtype):
             return None
         parts = (base, self.lora_A[name], self.lora_B[name], self.lora_dropout[name])
         if any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts):
@@ -64,9 +64,25 @@ class _FusedLora(Linear):  # type: ignore[misc]
         return name
 
 
-def _is_product(base: nn.Module) -> bool:
-    """Whether a layer computes what plain linear layers do: some kinds (BitNet's) quantize, scale or regroup."""
-    return getattr(base.forward, "__func__", None) in (nn.Linear.forward, Conv1D.forward)
+def _is_frozen(base: Any, dtype: torch.dtype) -> bool:
+    """Whether a layer that does not train computes what plain linear layers do, in this dtype.
+
+    Some kinds (BitNet's) quantize what comes in, scale or regroup.
+    """
+    if isinstance(base, QuantizedLinear):
+        return True
+    if getattr(base.forward, "__func__", None) not in (nn.Linear.forward, Conv1D.forward):
+        return False
+    trains = base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
+    return base.weight.dtype == dtype and not trains
+
+
+def _frozen_weight(base: Any) -> Tensor | Quantized:
+    """The weight [out, in] of a layer that `_is_frozen`."""
+    if isinstance(base, QuantizedLinear):
+        return base.packed
+    weight: Tensor = base.weight if isinstance(base, nn.Linear) else base.weight.t()
+    return weight
 
 
 def fuse_lora(model: nn.Module) -> nn.Module:
@@ -143,11 +159,11 @@ def _part(layer: nn.Module, x: Tensor) -> LowRank | None:
         return None
     name = layer._fusible(x, (), {})
     base = layer.get_base_layer()
-    if name is None or not isinstance(base, nn.Linear) or base.bias is not None:
+    if name is None or not isinstance(base, (nn.Linear, QuantizedLinear)) or base.bias is not None:
         return None
     if layer.training and getattr(layer.lora_dropout[name], "p", 0.0):
         return None
-    return LowRank(base.weight, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])
+    return LowRank(_frozen_weight(base), layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])
 
 
 def _weight(layer: nn.Module, x: Tensor) -> Tensor | None:

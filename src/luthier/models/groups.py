@@ -11,6 +11,7 @@ depth).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..core.contracts import ParameterGroup
@@ -27,6 +28,7 @@ __all__ = [
     "head_scale_problems",
     "hidden_matrices",
     "parameter_groups",
+    "part_group",
     "train_only",
 ]
 
@@ -99,6 +101,23 @@ def parameter_groups(
         )
         for label, (scale, decays, members) in found.items()
     ]
+
+
+def part_group(group: ParameterGroup, mark: str, label: str, scale: float) -> list[ParameterGroup]:
+    """The group without the parameters that have `mark` in their names, and these with `scale` times its rate."""
+    sides = [[(name, p) for name, p in group.parameters if (mark in name) == chosen] for chosen in (False, True)]
+    names = [frozenset(name for name, _ in side) for side in sides]
+    parts = [
+        replace(group, parameters=tuple(sides[0]), hidden=group.hidden & names[0]),
+        replace(
+            group,
+            name=f"{group.name}, {label}",
+            parameters=tuple(sides[1]),
+            scale=group.scale * scale,
+            hidden=group.hidden & names[1],
+        ),
+    ]
+    return [part for part in parts if part.parameters]
 
 
 def train_only(model: nn.Module, names: Collection[str]) -> None:
