@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 
+import luthier
 from luthier.core.component import build
 from luthier.core.contracts import Step, StepContext
 from luthier.core.example import Example, Origin, Turn
@@ -209,3 +215,36 @@ def test_draws_depend_on_seed_and_names_alone() -> None:
 def test_an_embedded_model_that_a_step_reads_is_no_file_of_the_user() -> None:
     data = Data.model_validate({"train": "rows.jsonl", "steps": [{"counterfactuals": {"fluency": "embedded:nano"}}]})
     assert Inputs().of_data(data)["embedded:nano"] == "embedded:nano"
+
+
+def test_only_training_rows_get_variants_and_the_split_does_not_move(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"id": f"r{n}", "text": f"{TEXTS[n % 4]} Number {n}.", "label": "card"}) for n in range(60)]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    plain = luthier.prepare(file, validation=0.3, test=0.2)
+    more = luthier.prepare(file, ["typos", {"token_edits": {"times": 2}}], validation=0.3, test=0.2)
+    for split in ("validation", "test"):
+        assert list(more.splits[split]) == list(plain.splits[split])
+    train = {row.id for row in plain.splits["train"]}
+    variants = [row for row in more.splits["train"] if row.origin.synthetic]
+    assert {row.id for row in more.splits["train"]} - {row.id for row in variants} == train
+    assert {row.origin.parents[0] for row in variants} == train
+    assert {fact["split"] for fact in more.facts} == {"train"}
+
+
+PIECES = ("{x}", "I", "don't", "\ud800", "7", "[MASK]", " \t", "ﬁ")
+HARD = st.lists(st.one_of(st.text(max_size=12), st.sampled_from(PIECES)))
+
+
+@settings(max_examples=60, deadline=None)
+@drawn(st.lists(HARD.map(" ".join), min_size=1, max_size=5))
+def test_any_text_is_taken(texts: list[str]) -> None:
+    given_rows = [Example(f"t:{n}", {"text": text}, Origin("t", n), "c") for n, text in enumerate(texts)]
+    for name, options in WAYS:
+        kept, context, _ = run(name, given_rows, times=2, **options)
+        assert [row for row in kept if not row.origin.synthetic] == given_rows
+        assert kept == run(name, given_rows, times=2, **options)[0]
+        assert context.facts["variants"] == len(new(kept))
+        for variant in new(kept):
+            parent = given_rows[int(variant.origin.parents[0][2:])]
+            assert Counter(re.findall(r"\d|\{x\}", variant.text())) == Counter(re.findall(r"\d|\{x\}", parent.text()))

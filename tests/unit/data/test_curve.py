@@ -78,6 +78,7 @@ def test_errors_that_rise_or_stand_still_give_no_law_below_zero() -> None:
         assert law.floor[0] >= 0
         assert law.scale[0] >= 0
         assert 0 <= law.at(160)[0] <= 0.4
+        assert law.scale[0] == 0 or errors[0] > errors[-1]
 
 
 def test_resamples_keep_a_draws_sizes_together() -> None:

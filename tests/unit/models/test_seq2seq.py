@@ -9,6 +9,7 @@ import pytest
 from masked import seq2seq_folder
 
 from luthier.core.errors import ModelError
+from luthier.models.decoding import chooser
 from luthier.models.seq2seq import Seq2Seq, is_seq2seq, load_seq2seq
 
 TEXTS = ["the small wolf sang to the moon and listened .", "my card", "where is the old house ?", "a"]
@@ -43,6 +44,13 @@ def test_draws_belong_to_the_item_and_not_to_its_batch(folder: Path) -> None:
     assert together == [rewrite(model, [text], 1.0, seeds=[7 + n])[0] for n, text in enumerate(TEXTS)]
     assert together == rewrite(Seq2Seq(model.model, model.tokenizer, model.max_length, 8), TEXTS, 1.0)
     assert together != rewrite(model, TEXTS, 1.0, seeds=[1, 2, 3, 4])
+
+
+def test_nothing_is_padded_within_an_answer(folder: Path) -> None:
+    model = load_seq2seq(str(folder))
+    answers = model._batch([[5, 6, 3]] * 30, range(30), chooser(3.0, 1.0, range(30), 12), 12)
+    assert sum(map(len, answers)) > 100
+    assert not any(0 in answer for answer in answers)
 
 
 def test_no_text_and_empty_texts(folder: Path) -> None:

@@ -86,6 +86,21 @@ def test_a_chart_over_more_than_a_factor_of_ten_is_logarithmic():
     assert "log scale" in svg
 
 
+def test_a_chart_over_rows_puts_each_doubling_at_the_same_distance():
+    series = [
+        Series("", [(100, 0.5), (400, 0.6)], "raw"),
+        Series("measured", [(100, 0.5), (200, 0.55), (400, 0.6)], "dots"),
+    ]
+    svg = chart(series, title="accuracy", over="rows")
+    places = [float(c.get("cx")) for c in elements(svg, "circle", "validation") if c.find("title") is not None]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.11)
+    assert "<title>rows" not in svg
+    assert "row 200: 0.550" in svg
+    assert "rows 100 to 400" in svg
+    assert len(elements(svg, "polyline", "raw")) == 1
+    assert len(elements(svg, "line", "raw")) == 0  # what has no name is not in the key
+
+
 def test_a_raw_spike_neither_sets_the_axis_nor_leaves_the_drawing():
     raw = [(float(i), 1000.0 if i == 3 else 2.0 - i / 20) for i in range(20)]
     svg = chart([Series("raw", raw, "raw"), Series("mean", [(0, 2.0), (19, 1.0)], "line")], title="loss")
