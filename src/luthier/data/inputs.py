@@ -10,6 +10,7 @@ from ..core.embedded import PREFIX, embedded_data
 from ..core.files import sha256_of
 from ..core.recipe import Data
 from ..models.embedded import EMBEDDED
+from .hub import folder_of
 from .sql import database_file
 
 __all__ = ["Inputs", "recorded_under"]
@@ -27,10 +28,11 @@ class Inputs:
     gone: list[str] = field(default_factory=list)
 
     def of(self, path: str) -> dict[str, str]:
-        """SHA-256 of a file (SQLite's too), of each in a folder, or of embedded data; empty for anything else, such as
-        an embedded model, which is the package's own.
+        """SHA-256 of a file (SQLite's too), of each in a folder (FOLDER#split too), or of embedded data; empty for
+        anything else, such as an embedded model, which is the package's own.
         """
-        place = database_file(path) or Path(path)
+        saved = folder_of(path)
+        place = database_file(path) or (saved[0] if saved else Path(path))
         if path.removeprefix(PREFIX) in EMBEDDED and path.startswith(PREFIX):
             found: dict[str, str] = {}
         elif path.startswith(PREFIX):

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.database import is_address
 from ..core.embedded import PREFIX, embedded_data
 from ..core.errors import LuthierError, MissingExtra, Problem, nearest
-from .hub import looks_like_hub
+from .hub import folder_of, looks_like_hub, split_problems
 from .records import data_suffix
 from .sql import address_problems
 
 __all__ = ["absent", "closed", "data_files", "folder_problems", "no_file", "path_problems"]
 
+_SPLIT = re.compile(r"(?:^|/)(train|test|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
+"""The split that a file or a folder in a folder is named for."""
 _NOT_DATA = ("readme", "license", "licence", "notice", "changelog")
 
 
@@ -26,6 +29,10 @@ def path_problems(path: str) -> Sequence[Problem]:
             embedded_data(path)
         elif is_address(path):
             return address_problems(path)
+        elif folder_of(path) is not None:
+            if importlib.util.find_spec("datasets") is None:
+                raise MissingExtra.of("hub", f"the folder '{path}' in the manner of the package datasets")
+            return split_problems(path)
         elif Path(path).is_dir():
             return folder_problems(Path(path), path)
         elif Path(path).is_file():
@@ -80,6 +87,20 @@ def folder_problems(folder: Path, shown: str) -> Sequence[Problem]:
         found = data_files(folder)
     except OSError as error:
         return (closed(str(error.filename or shown)),)
+    splits: dict[str, str] = {}
+    for file in found:
+        split = _SPLIT.search(file)
+        if split:
+            splits.setdefault(split[1].lower(), file)
+    if "train" in splits and len(splits) > 1:
+        return (
+            Problem(
+                f"the folder holds several splits: {', '.join(splits.values())}",
+                shown,
+                "rows to learn from and rows to measure on apart",
+                f"name the files, or name one: {shown.rstrip('/')}#train (needs the extra 'hub')",
+            ),
+        )
     if found:
         return ()
     return (

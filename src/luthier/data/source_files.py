@@ -16,7 +16,7 @@ from ..core.errors import DataError
 from ..core.recipe import Source
 from ..core.redact import redact
 from .detect import unfolded
-from .hub import hub_records, looks_like_hub
+from .hub import folder_of, hub_records, looks_like_hub
 from .places import absent, closed, data_files, folder_problems, no_file
 from .records import data_suffix, records
 from .row import BadRow, Record
@@ -60,6 +60,10 @@ def file_places(source: Source) -> Iterator[Place]:
         yield _of_values(redact(source.path), stem, found)
     elif source.path.startswith(PREFIX):
         yield _place(embedded_data(source.path), source.path, source.path.removeprefix(PREFIX), source)
+    elif (saved := folder_of(source.path)) is not None:
+        folder, split = saved
+        rows = [Record(number, row) for number, row in enumerate(hub_records(source.path), 1)]
+        yield _of_values(source.path, f"{folder.name}#{split}" if split else folder.name, rows)
     elif path.is_dir():
         yield from _folder(path, source)
     elif path.is_file():
