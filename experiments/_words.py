@@ -32,7 +32,7 @@ def words_model(folder: Path, *, quick: bool) -> Path:
                 "adaptation": {"full": {"head_scale": 5}},
                 "optimizer": {"adamw": {"lr": 3e-4}},
                 "schedule": {"linear": {"warmup": 0.1}},
-                "epochs": 1 if quick else 10,
+                "epochs": 1 if quick else 5,
                 "per_step": {"rows": 64},
                 "max_length": 64,
             }

@@ -166,7 +166,7 @@ def test_a_variant_that_stands_in_another_split_is_not_added() -> None:
     swapped = replace(given[0], id="v", parts={"text": "Card my"})
     kept, context, _ = run("token_edits", given, edits=["swap"], others={"test": [swapped]})
     assert kept == given
-    assert context.facts["without"] == {"equal to another row": 1}
+    assert context.facts["without"] == {"equal to a row that is there": 1}
     assert len(run("token_edits", given, edits=["swap"])[0]) == 2
 
 

@@ -125,7 +125,7 @@ class Augmenting(Step):
         made = replace(row, parts=_replaced(row.parts, texts), origin=origin)
         content = _content(made)
         if content in there:
-            told["equal to another row"] += 1
+            told["equal to a row that is there"] += 1
             return None
         there.add(content)
         return made
