@@ -43,6 +43,14 @@ Columns = Annotated[
     list[str] | None,
     typer.Option("--column", help="key=COLUMN, where the file's columns have other names.", show_default=False),
 ]
+HeaderOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--header/--no-header",
+        help="Whether a table's first line names its columns; default: it must.",
+        show_default=False,
+    ),
+]
 Decisions = Annotated[Path, typer.Option("--decisions", help="The file of decisions.")]
 
 
@@ -64,6 +72,7 @@ def step(
     ] = None,
     format_: FormatOption = None,
     column: Columns = None,
+    header: HeaderOption = None,
     seed: int = 1,
 ) -> None:
     """Put a file of rows through one step; what it drops and changes stands in a ledger beside the result.
@@ -78,13 +87,33 @@ def step(
     named = [f"data.{step}.{parameter}" for parameter in parameters or ()]
     given = apply_overrides({"data": {step: {}}}, named)["data"]
     target = out or Path(f"{_name(rows)}.{step}.jsonl")
-    source = rows if query is None else {"path": rows, "query": query}
+    source = _source(rows, header) if query is None else {"path": rows, "query": query}
     reading = {"format": format_, "columns": _pairs(column), "bad_rows": "quarantine"}
     # Beside the result, so that the same command goes on where it was broken off.
     work = target.with_name(f"{target.name}.unfinished")
     found = prepare(source, [given], seed=seed, out=target, work=work if is_large(source) else None, **reading)
     show_prepared(found, target, ledger_file(target))
     remove_tree(work)
+
+
+@data.command()
+def show(
+    rows: Rows,
+    count: Annotated[int, typer.Option("--rows", min=0, help="Rows to show.")] = 3,
+    limit: Annotated[int, typer.Option(min=1, help="Rows that the statistics are of.")] = 10_000,
+    format_: FormatOption = None,
+    column: Columns = None,
+    header: HeaderOption = None,
+) -> None:
+    """Look at rows as a recipe would read them: the format and why, each column's statistics, the first rows."""
+    from ..pipeline.data import shown
+    from .rows import show_rows
+
+    files = shown(rows, count, format=format_, columns=_pairs(column), header=header, limit=limit)
+    show_rows(files)
+    for file in files:
+        if file.problem is not None:
+            raise file.problem
 
 
 @data.command()
@@ -140,13 +169,14 @@ def review(
     limit: Annotated[int | None, typer.Option(min=1, help="So many rows at most.", show_default=False)] = None,
     format_: FormatOption = None,
     column: Columns = None,
+    header: HeaderOption = None,
     seed: int = 1,
 ) -> None:
     """Look at rows one by one and keep, drop, relabel or edit them; what is most worth a look comes first."""
     from ..data.review import queue, read_decisions
     from .review import ask
 
-    examples = _read(rows, format_, column)
+    examples = _read(rows, format_, column, header)
     earlier = read_decisions(decisions) if decisions.is_file() else []
     name = reviewer or getpass.getuser()
     notes = _notes(ledger)
@@ -170,6 +200,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="The JSON file to write.")],
     format_: FormatOption = None,
     column: Columns = None,
+    header: HeaderOption = None,
 ) -> None:
     """Write rows for review in Argilla or Label Studio (with its labeling configuration beside the file)."""
     from ..core.files import write_atomic
@@ -177,7 +208,7 @@ def export(
 
     if to not in ("argilla", "label-studio"):
         raise LuthierError(f"there is no export to '{to}'", expected="--to argilla or --to label-studio")
-    examples = _read(rows, format_, column)
+    examples = _read(rows, format_, column, header)
     tool: annotation.Tool = "argilla" if to == "argilla" else "label-studio"
     write_atomic(out, json.dumps(annotation.export(examples, tool), indent=1, ensure_ascii=False) + "\n")
     typer.echo(f"{len(examples)} rows in {out}")
@@ -212,14 +243,18 @@ def _name(rows: str) -> str:
     return Path(rows.removeprefix("embedded:").removeprefix("env:")).name.partition(".")[0]
 
 
+def _source(rows: str, header: bool | None) -> str | dict[str, Any]:
+    return rows if header is None else {"path": rows, "header": header}
+
+
 def _pairs(column: Sequence[str] | None) -> dict[str, str]:
     return {key: name for key, _, name in (pair.partition("=") for pair in column or ())}
 
 
-def _read(rows: str, format_: str | None, column: Sequence[str] | None) -> Sequence[Example]:
+def _read(rows: str, format_: str | None, column: Sequence[str] | None, header: bool | None) -> Sequence[Example]:
     from ..pipeline.data import prepare
 
-    return prepare(rows, format=format_, columns=_pairs(column), bad_rows="quarantine").splits["train"]
+    return prepare(_source(rows, header), format=format_, columns=_pairs(column), bad_rows="quarantine").splits["train"]
 
 
 def _notes(ledger: Path | None) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from ..core.component import Component, find, names
 from ..core.contracts import Format
 from ..core.errors import DataError
 
-__all__ = ["LOOKED_AT", "FormatFact", "detect", "few", "unfolded"]
+__all__ = ["LOOKED_AT", "FormatFact", "detect", "few", "read_keys", "unfolded"]
 
 LOOKED_AT = 20
 """Records of a file that tell its format."""
@@ -38,7 +38,7 @@ def detect(records: Sequence[Mapping[str, Any]], where: str) -> tuple[Format, st
         assert isinstance(component, Format)
         recognized = [record for record in first if component.recognizes(record)]
         if recognized and 2 * len(recognized) >= len(first):
-            read = [_read_keys(component, record) for record in recognized]
+            read = [read_keys(component, record) for record in recognized]
             scores[name] = (sum(map(len, read)), component, max(read, key=len))
     if not scores:
         raise _unrecognized(first, where)
@@ -71,7 +71,7 @@ def unfolded(
     return None
 
 
-def _read_keys(component: Format, record: Mapping[str, Any]) -> list[str]:
+def read_keys(component: Format, record: Mapping[str, Any]) -> list[str]:
     """The keys that matter to the format: without one of them the record is not recognized, or reads differently."""
     watched = _Watched(record)
     whole = _reading(component, watched)

@@ -48,6 +48,10 @@ class Reading:
             raw = json.dumps(record.value, ensure_ascii=False, default=str)
             return BadRow(self.shown, record.row, str(error), raw)
 
+    def renamed(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The record under the format's keys, as the source names its columns."""
+        return _renamed(record, self.source.columns)
+
     def refuse_missing(self, known: Sequence[str]) -> None:
         """Errors: DataError for columns that are asked for and are not among the keys of the file's records."""
         columns = self.source.columns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from .. import __version__
 from ..core.errors import LuthierError, RecipeError
 from ..core.files import file_aside
 from ..core.problems import problems_of
-from ..core.recipe import Data
+from ..core.recipe import Data, Source
 from ..core.run import digest_of
 from ..data.inputs import Inputs
 from ..data.large import LARGE, size_of
@@ -22,10 +22,11 @@ from ..data.ledger import Ledger
 from ..data.prepare import Prepared
 from ..data.prepare import prepare as prepare_data
 from ..data.shelf import Disk
+from ..data.show import ShownFile, show
 from ..data.store import write_examples
 from ..data.write import write_records
 
-__all__ = ["is_large", "ledger_file", "prepare"]
+__all__ = ["is_large", "ledger_file", "prepare", "shown"]
 
 
 def prepare(
@@ -52,7 +53,8 @@ def prepare(
             where=str(out),
             expected="a name that ends in .jsonl or .parquet",
         )
-    if out is not None and isinstance(train, (str, Path)) and Path(train).resolve() == Path(out).resolve():
+    path_of = train.get("path") if isinstance(train, Mapping) else train
+    if out is not None and isinstance(path_of, (str, Path)) and Path(path_of).resolve() == Path(out).resolve():
         raise LuthierError(
             "the prepared rows would take the place of those they are made from",
             where=str(out),
@@ -68,6 +70,19 @@ def prepare(
         (write_records if suffix == ".jsonl" else write_examples)(path, found.splits["train"])
         _write_ledger(ledger_file(path), found.ledger)
     return found
+
+
+def shown(path: str | Path, rows: int = 3, **source: Any) -> list[ShownFile]:
+    """What a source holds as a recipe would read it, file by file, with the first `rows` of each.
+
+    source: further keys of a source in a recipe (format, columns, header, limit). Errors: RecipeError for wrong ones,
+    DataError for what cannot be read at all; a format that is not told is a file's `problem`.
+    """
+    try:
+        given = Source.model_validate({"path": str(path), **source})
+    except ValidationError as error:
+        raise RecipeError(problems_of(error, Source, prefix="data.train")) from error
+    return list(show(given, rows))
 
 
 def is_large(train: Any) -> bool:
