@@ -97,3 +97,18 @@ def test_mistakes_have_a_remedy(rows: Path, capsys: pytest.CaptureFixture[str], 
 def test_only_names_that_are_understood_are_written(rows: Path) -> None:
     with pytest.raises(LuthierError, match=r"not written as '\.csv'"):
         luthier.prepare(rows, out="done.csv")
+
+
+def test_rows_never_take_the_place_of_their_source(rows: Path) -> None:
+    before = rows.read_bytes()
+    for source in (str(rows), {"path": str(rows), "limit": 1}):
+        with pytest.raises(LuthierError, match="would take the place of those they are made from"):
+            luthier.prepare(source, steps=["clean"], out=rows)
+    assert rows.read_bytes() == before
+
+
+def test_a_table_without_header_from_the_command_line(rows: Path) -> None:
+    Path("rows.csv").write_text("good,I liked it\nbad,Not for me\ngood,I liked it\n")
+    named = ["--no-header", "--column", "text=column_2", "--column", "label=column_1"]
+    main(["data", "deduplicate", "rows.csv", "near=false", *named])
+    assert [record["label"] for record in records(Path("rows.deduplicate.jsonl"))] == ["good", "bad"]
