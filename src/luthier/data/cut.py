@@ -1,6 +1,7 @@
 """Files cut into pieces that are read each by itself: lines of JSON at line ends, Parquet between its groups of rows.
 
-What else there is (tables, arrays of JSON, text) is read whole.
+A table is one piece, since a line end may stand inside quotes: its rows are read one after the other. What else there
+is (arrays of JSON, text) is read whole.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from ..core.contracts import Format
 from ..core.errors import DataError, first_line
 from ..core.files import sha256_of
+from ..core.recipe import Source
 from .columnar import parquet
 from .records import BOM, json_lines, kind_of
 from .row import BadRow, Record
 from .source_files import Place, opening
+from .table import table
 from .unpack import refuse_beyond_memory, refuse_foreign, unpack_file
 
 __all__ = ["PIECE", "Cut", "Piece", "cut", "limited"]
@@ -26,30 +30,36 @@ PIECE = 2**24
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a file. lines: bytes from `start` to `stop`; else groups of Parquet rows from `start` to `stop`.
+    """A part of a file: bytes of lines (jsonl), groups of rows (parquet), from `start` to `stop`; a table (csv, tsv).
 
     path: where the file lies, unpacked. first: the number of its first row in the file. most: rows that are read.
+    header, asked: of a table, as in table.table.
     """
 
     path: str
-    lines: bool
+    kind: str
     start: int
     stop: int
-    first: int
+    first: int = 1
     most: int | None = None
+    header: bool | None = None
+    asked: tuple[str, ...] = ()
 
     def records(self, shown: str) -> Iterator[Record | BadRow]:
         """Its records, as those of the whole file are. Errors: as records.records."""
-        return islice(self._records(shown), self.most)
+        with opening(shown):
+            yield from islice(self._records(shown), self.most)
 
     def _records(self, shown: str) -> Iterator[Record | BadRow]:
-        with opening(shown):
-            if not self.lines:
-                return parquet(Path(self.path), shown, range(self.start, self.stop), self.first)
-            refuse_beyond_memory(self.stop - self.start, shown)
-            with Path(self.path).open("rb") as file:
-                file.seek(self.start)
-                return json_lines(file.read(self.stop - self.start), shown, self.first)
+        path = Path(self.path)
+        if self.kind == "parquet":
+            return parquet(path, shown, range(self.start, self.stop), self.first)
+        if self.kind != "jsonl":
+            return table(path, shown, self.kind == "tsv", self.header, self.asked)
+        refuse_beyond_memory(self.stop - self.start, shown)
+        with path.open("rb") as file:
+            file.seek(self.start)
+            return json_lines(file.read(self.stop - self.start), shown, self.first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +71,10 @@ class Cut:
     size: int
 
 
-def cut(place: Place, meant: str | None, folder: Path) -> Cut | None:
-    """The pieces of a file; None for one that is read whole, because of its kind or because it has but one piece.
+def cut(place: Place, source: Source, folder: Path) -> Cut | None:
+    """The pieces of a file of a source; None for one that is read whole, because of its kind or because it is small.
 
-    meant: the kind that its format says (Format.file_kind). folder: where what a packed file holds is written.
+    folder: where what a packed file holds is written.
     Errors: DataError where the file cannot be read, or is no data file.
     """
     path, shown = place.path, place.shown
@@ -79,6 +89,7 @@ def cut(place: Place, meant: str | None, folder: Path) -> Cut | None:
             head = file.read(PIECE)
         refuse_foreign(head, shown)
         head = head.removeprefix(BOM)
+        meant = source.format.file_kind if isinstance(source.format, Format) else None
         kind = kind_of(head, path.name, meant) if head.strip() else None
         if kind == "jsonl":
             pieces = list(_between_lines(data))
@@ -86,6 +97,9 @@ def cut(place: Place, meant: str | None, folder: Path) -> Cut | None:
         if kind == "parquet":
             pieces = list(_between_groups(data, shown))
             return Cut(tuple(pieces), digest, size) if pieces else None
+        if kind in ("csv", "tsv") and len(head) >= PIECE - len(BOM):
+            asked = tuple(source.columns.values())
+            return Cut((Piece(str(data), kind, 0, size, header=source.header, asked=asked),), digest, size)
     return None
 
 
@@ -100,7 +114,7 @@ def _between_lines(path: Path) -> Iterator[Piece]:
                 while (rest := file.readline(2**20)) and not rest.endswith(b"\n"):
                     continue
                 lines += 1
-            yield Piece(str(path), True, start, file.tell(), first)
+            yield Piece(str(path), "jsonl", start, file.tell(), first)
             start, first = file.tell(), first + lines
 
 
@@ -126,7 +140,7 @@ def _between_groups(path: Path, shown: str) -> Iterator[Piece]:
     for number, (size, count) in enumerate(sizes, 1):
         held, rows = held + size, rows + count
         if held >= PIECE or number == len(sizes):
-            yield Piece(str(path), False, start, number, first)
+            yield Piece(str(path), "parquet", start, number, first)
             start, first, held, rows = number, first + rows, 0, 0
 
 

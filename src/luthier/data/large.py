@@ -156,8 +156,7 @@ class _Stream:
             for place in file_places(source):
                 into = str(self.shelf.folder / f"read-{self.split}-{number:05}")
                 asked = Reading(source, place.shown, own_stem(place, stems), self.groups, self.optional)
-                meant = source.format.file_kind if isinstance(source.format, Format) else None
-                pieces = cut(place, meant, self.shelf.folder)
+                pieces = cut(place, source, self.shelf.folder)
                 if pieces is None:
                     file, count = self._whole(asked, place, into, left)
                 else:

@@ -7,43 +7,73 @@ import io
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
 
 from ..core.errors import DataError
 from . import row as rows
 from .header import column_names, refuse_row_as_header
-from .row import BadRow, Record, decoded, overlong, readable
+from .row import BadRow, Record, overlong, readable
 
 __all__ = ["table"]
 
+_LOOKED_AT = 1000
+"""Rows that the first line is held against."""
 _LONG = "field larger than field limit"
 _DAMAGED = re.compile("[\x00\udc80-\udcff]")
 
 
 def table(
-    data: bytes, name: str, tabs: bool, header: bool | None = None, asked: Collection[str] = ()
+    data: bytes | Path, name: str, tabs: bool, header: bool | None = None, asked: Collection[str] = ()
 ) -> Iterator[Record | BadRow]:
-    """The rows of a table, each at the line where it starts.
+    """The rows of a table, each at the line where it starts, as they are asked for.
 
-    header: whether the first line names the columns; None: it should, and must not look like a row. asked: columns
-    that are known to be named. Errors: DataError for a header that cannot be read, that names a column twice, or that
-    looks like a row.
+    data: the bytes without a mark at their beginning, or the file. header: whether the first line names the columns;
+    None: it should, and must not look like a row, held against the first thousand. asked: columns that are known to be
+    named. Errors: DataError for a header that cannot be read, that names a column twice, or that looks like a row.
     """
-    text, bad = decoded(data)
-    damage = _damage if bad else _none
-    delimiter = "\t" if tabs else _delimiter(text)
     before = csv.field_size_limit(min(rows.LONGEST_ROW, sys.maxsize, 2**31 - 1))
     try:
-        found = list(_cells(text, delimiter, damage))
+        with _opened(data) as lines:
+            # Up to the first line that is not blank, which tells the delimiter.
+            top = list(_up_to(lambda line: not line.isspace(), lines))
+            delimiter = "\t" if tabs or not top else _delimiter(top[-1])
+            found = _cells(chain(top, lines), delimiter)
+            first = next(found, None)
+            if first is None:
+                empty = "the file is empty"
+                raise DataError(empty, where=name, expected="a header and at least one row", remedy="fill it")
+            some = list(islice(found, _LOOKED_AT))
+            if header is None and not first[2]:
+                below = [cells for _, cells, error in some if not error]
+                refuse_row_as_header(first[1], below, name, first[0], asked)
+            columns = _header(first, name) if header is not False else column_names(len(first[1]))
+            every = chain([first] if header is False else [], some, found)
+            yield from _rows(every, columns, name, delimiter, "header" if header is not False else "first line")
     finally:
         csv.field_size_limit(before)
-    if not found:
-        raise DataError("the file is empty", where=name, expected="a header and at least one row", remedy="fill it")
-    if header is None and not found[0][2]:
-        below = [cells for _, cells, error in found[1:] if not error]
-        refuse_row_as_header(found[0][1], below, name, found[0][0], asked)
-    columns = _header(found[0], name) if header is not False else column_names(len(found[0][1]))
-    for start, cells, error in found[0 if header is False else 1 :]:
+
+
+def _opened(data: bytes | Path) -> io.TextIOWrapper:
+    """The lines of a text; a mark at the beginning of a file is no part of it."""
+    if isinstance(data, bytes):
+        return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="surrogateescape", newline="")
+    return data.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _up_to(last: Callable[[str], bool], lines: Iterable[str]) -> Iterator[str]:
+    """The lines up to the first one for which `last` holds, with it."""
+    for line in lines:
+        yield line
+        if last(line):
+            return
+
+
+def _rows(
+    found: Iterable[tuple[int, list[str], str]], columns: Sequence[str], name: str, delimiter: str, told_by: str
+) -> Iterator[Record | BadRow]:
+    for start, cells, error in found:
         if error.startswith(_LONG):
             yield overlong(name, start, cells[0])
             continue
@@ -51,8 +81,9 @@ def table(
         if error:
             yield BadRow(name, start, error, raw)
         elif len(cells) != len(columns):
-            first = "first line" if header is False else "header"
-            yield BadRow(name, start, f"wrong number of cells: {len(cells)} where the {first} has {len(columns)}", raw)
+            yield BadRow(
+                name, start, f"wrong number of cells: {len(cells)} where the {told_by} has {len(columns)}", raw
+            )
         elif cells == columns:
             yield BadRow(name, start, "the header again: it was written into the rows", raw)
         else:
@@ -81,10 +112,6 @@ def _header(first: tuple[int, list[str], str], name: str) -> list[str]:
     return header
 
 
-def _none(lines: Sequence[str], first: int) -> str:
-    return ""
-
-
 def _damage(lines: Sequence[str], first: int) -> str:
     """What the first damaged byte in these lines is; decoding left what is no UTF-8 as halves of surrogate pairs.
 
@@ -99,11 +126,8 @@ def _damage(lines: Sequence[str], first: int) -> str:
     return ""
 
 
-def _cells(
-    text: str, delimiter: str, damage: Callable[[Sequence[str], int], str]
-) -> Iterator[tuple[int, list[str], str]]:
+def _cells(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str], str]]:
     """(first line, cells, what is wrong) of each row that is not blank."""
-    lines = io.StringIO(text, newline="")
     kept: list[str] = []
 
     def keep() -> Iterator[str]:
@@ -129,10 +153,10 @@ def _cells(
             continue
         line += len(kept)
         if cells:
-            yield start, cells, damage(kept, start)
+            yield start, cells, _damage(kept, start)
 
 
-def _delimiter(text: str) -> str:
+def _delimiter(line: str) -> str:
     """The separator that the header line has most often outside quotes."""
-    header = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
+    header = re.sub(r'"[^"]*"', "", line.strip())
     return max(",;\t|", key=header.count)

@@ -97,6 +97,31 @@ def test_packed_lines_parquet_a_table_and_a_folder(tmp_path: Path) -> None:
     assert len(list((tmp_path / "work").glob("read-train-00000-*.json"))) > 2
 
 
+def test_a_table_is_read_row_by_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    rows = [f'"cell, {number}\n and ""more""",label {number % 3}\r\n' for number in range(150)]
+    damaged = ["one cell\n", '"open quote, x\n', "text;label\n"]
+    path.write_bytes(
+        b"\xef\xbb\xbf\ntext,label\n" + "".join([*rows[:80], *damaged, *rows[80:]]).encode() + b"caf\xe9,x\n"
+    )
+    found = same(Data(train=str(path), test=0.2, bad_rows="quarantine"), tmp_path)
+    assert list((tmp_path / "work").glob("read-train-00000-00000.json"))
+    assert found.summary["unread"] >= 3
+    assert found.summary["read"] > 75
+
+
+@pytest.mark.parametrize("content", [b"a,b\n" * 600, b"a,a\nx,y\n" * 400, b"1.5,2\n" * 600, b"caf\xe9,x\nu,v\n" * 400])
+def test_a_table_is_refused_in_the_same_words(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+    told = []
+    for shelf in (None, Disk(tmp_path / "work", processes=1)):
+        with pytest.raises(DataError) as refused:
+            prepare(Data(train=str(path)), 3, shelf)
+        told.append(str(refused.value))
+    assert told[0] == told[1]
+
+
 def test_parquet_groups_are_pieces_with_the_rows_own_numbers(tmp_path: Path) -> None:
     values = [{"text": f"parquet row number {number} " + "x" * 40, "label": "a"} for number in range(200)]
     path = tmp_path / "rows.parquet"
