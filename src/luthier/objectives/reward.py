@@ -37,11 +37,15 @@ class Reward(Objective):
     the first and the last answer), and lengths in tokens; of single answers their rewards.
     """
 
-    example: ClassVar[dict[str, Any]] = {"margins": False, "center": 0.01}
+    example: ClassVar[dict[str, Any]] = {"margins": False, "center": 0.1}
     needs: ClassVar[frozenset[str]] = frozenset({"chosen", "completion"})
     task: ClassVar[Task] = "sequence_score"
     margins: bool = Field(True, description="a pair's margin, where it has one, is what its rewards are to differ by")
-    center: float = Field(0.0, ge=0, description="weight of the mean squared reward, which keeps rewards about 0")
+    center: float = Field(
+        0.01,
+        ge=0,
+        description="weight of the mean squared reward: pairs leave the level of rewards open, this holds it at 0",
+    )
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
         """kind of the rows; answers: the most that a row ranks; classes: the head's single one."""
