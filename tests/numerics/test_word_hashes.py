@@ -48,6 +48,13 @@ def test_a_forgotten_word_has_the_same_hash(monkeypatch: pytest.MonkeyPatch) -> 
     assert word_hashes(texts)[0].tolist() == before
 
 
+def test_hashes_do_not_depend_on_which_powers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["  a long, longer and longest text", "of two lines"]
+    before = word_hashes(texts)[0].tolist()
+    monkeypatch.setattr(module, "_KEPT", 4)
+    assert word_hashes(texts)[0].tolist() == before == plain(texts)[0]
+
+
 def test_a_hundred_thousand_words_do_not_collide() -> None:
     words = [f"{first}{second}" for first in "abcdefghij" for second in range(10_000)]
     assert len(set(word_hashes([" ".join(words)])[0].tolist())) == 100_000

@@ -75,6 +75,14 @@ def shingles(texts: Sequence[str], size: int) -> Shingles:
 
     A text shorter than `size` words has one shingle, the whole of it.
     """
+    bags = _bags(texts, size)
+    return _distinct(bags.hashes, np.repeat(np.arange(len(texts)), np.diff(bags.starts)), len(texts))
+
+
+def _bags(texts: Sequence[str], size: int) -> Shingles:
+    """As `shingles`, but as they come: in the text's order, repeated ones too. Minima are the same, and sorting is
+    a sixth of all work.
+    """
     words_of, count = word_hashes(texts)
     words_of = _mix(words_of)
     ends = np.cumsum(count)
@@ -88,7 +96,8 @@ def shingles(texts: Sequence[str], size: int) -> Shingles:
         following[left <= offset] = 0
         mixed = _mix(mixed * _FACTOR + following)
     keep = (left >= size) | (first & (left < size))
-    return _distinct(mixed[keep], document[keep], len(texts))
+    sizes = np.bincount(document[keep], minlength=len(texts))
+    return Shingles(mixed[keep], np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
 
 
 def _distinct(hashes: Words, document: Ints, count: int) -> Shingles:
@@ -208,9 +217,9 @@ def similar_pairs(
     places = np.empty(len(texts), np.int64)  # the texts that have a word, and a signature
     count = 0
     for begin, end in _runs(np.fromiter(map(len, texts), np.int64, len(texts)), _CHUNK):
-        sets = shingles(texts[begin:end], size)
-        filled = np.flatnonzero(np.diff(sets.starts))
-        signature[count : count + len(filled)] = signatures(sets, permutations, seed)[filled]
+        bags = _bags(texts[begin:end], size)
+        filled = np.flatnonzero(np.diff(bags.starts))
+        signature[count : count + len(filled)] = signatures(bags, permutations, seed)[filled]
         places[count : count + len(filled)] = begin + filled
         count += len(filled)
     likely = _likely(signature[:count], places[:count], threshold, wanted)

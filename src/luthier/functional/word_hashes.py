@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ Ints = NDArray[np.int64]
 
 _BASE = 0x9FB21C651E98DF25
 _ALL = (1 << 64) - 1
+_INVERSE = pow(_BASE, -1, 1 << 64)
+_KEPT = 1 << 19
+"""Powers that are kept: some megabytes, more characters than are usually worked on at once."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 _KNOWN = 1 << 18
 """Words outside ASCII whose hashes are remembered."""
@@ -91,10 +95,27 @@ def _of_ascii(texts: Sequence[str]) -> tuple[Hashes, Ints]:
     first = int(starts[0])
     codes = np.frombuffer(joined.translate(_WITHOUT_SPACE), np.uint8)[first:]
     starts = starts - first
-    within = np.arange(len(codes)) - np.repeat(starts, np.diff(starts, append=len(codes)))
-    powers = np.ones(int(within.max()) + 1, np.uint64)
-    np.multiply.accumulate(np.full(len(powers) - 1, _BASE, np.uint64), out=powers[1:])
-    terms = powers[within]
-    terms *= codes
-    hashes: Hashes = np.add.reduceat(terms, starts)
+    # Powers of the place in the chunk need no place in the word; each word is then divided by that of its start.
+    powers, inverses = _powers(len(codes))
+    hashes: Hashes = np.add.reduceat(codes * powers, starts)
+    hashes *= inverses[starts]
     return hashes, counts
+
+
+def _powers(count: int) -> tuple[Hashes, Hashes]:
+    """The first powers of the base and of its inverse, from the zeroth on."""
+    if count > _KEPT:
+        return _power(_BASE, count), _power(_INVERSE, count)
+    powers, inverses = _tables()
+    return powers[:count], inverses[:count]
+
+
+@cache
+def _tables() -> tuple[Hashes, Hashes]:
+    return _power(_BASE, _KEPT), _power(_INVERSE, _KEPT)
+
+
+def _power(base: int, count: int) -> Hashes:
+    found = np.ones(count, np.uint64)
+    np.multiply.accumulate(np.full(count - 1, base, np.uint64), out=found[1:])
+    return found
