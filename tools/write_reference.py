@@ -152,6 +152,7 @@ def _facts(component: type[Component]) -> Iterator[str]:
     tasks = {
         "causal_lm": "language models",
         "masked_lm": "masked language models",
+        "features": "encoders of texts",
         "sequence_classification": "classification models",
         "sequence_score": "reward models",
         "token_classification": "token-classification models",

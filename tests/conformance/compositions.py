@@ -71,9 +71,13 @@ def compositions() -> Iterator[Composition]:
 
 
 def answers(role: Role, task: Task) -> torch.Tensor:
-    """What the model says of the task's rows: log-probabilities, of tokens, of classes or of tags; in eval mode."""
+    """What the model says of the task's rows: log-probabilities, of tokens, of classes or of tags, or their vectors; in
+    eval mode.
+    """
     role.model.eval()
     with torch.no_grad():
+        if task.objective.task == "features":
+            return role.vectors(task.batch())
         if task.objective.task == "sequence_score":
             return role.class_logits(task.batch())
         if task.objective.task == "sequence_classification":

@@ -8,6 +8,7 @@ adaptation is tried by being in its room: the reference answers the verbs of a r
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,12 +36,11 @@ FLOAT32 = 3e-6
 BFLOAT16_LOSS, BFLOAT16 = 0.004, 0.04
 """The same shares in bf16, against the float32 reference: 2^-8 is half a unit in the last place, of which gradients
 gather some. 0.0012 and 0.020 were measured."""
+COSINES = 3.0
+"""Times, for a loss over vectors: their cosines, which differ little, go through a softmax after a factor of 20."""
 WORSE = 1.25
 """Times the distance of the reference path in bf16 from float32: the fast one must not stray farther.
 1.13 was measured."""
-UNSETTLED = ("masked_lm", "tag")
-"""Objectives of which some compositions stray farther in bf16 (2.2 times at most, by a hundredth of the gradient): the
-losses and float32 agree, and what rounds in another place has not been found."""
 DRAWS = 3
 """Sets of weights over which these distances are added up: both paths round, in another order, so that for a single set
 the ratio scatters from 0.7 to 1.4."""
@@ -69,10 +69,20 @@ def plain(batch: Batch) -> Batch:
 
 @dataclass
 class PlainRole:
-    """The verbs of a role by a model's own forward: one row after another, padded at the end, whole logits."""
+    """The verbs of a role by a model's own forward: one row after another, padded at the end, whole logits.
+
+    only: the branch that learns; what is said of a row's others is detached.
+    """
 
     model: nn.Module
     pad: int
+    only: int | None = None
+
+    def _heard(self, batch: Batch, found: list[Tensor]) -> Tensor:
+        """What was found for the sequences of `batch`, one row that may branch."""
+        if self.only is None or batch.branches is None:
+            return torch.cat(found)
+        return torch.cat([one if number == self.only else one.detach() for number, one in enumerate(found)])
 
     def _logits(self, batch: Batch, row: int) -> Tensor:
         """What the model says of one row: [L, V] at its tokens, or [1, C]."""
@@ -83,7 +93,7 @@ class PlainRole:
         return logits[0, : high - low].float() if logits.dim() == 3 else logits.float()
 
     def logps(self, batch: Batch, smoothing: float = 0.0, *, alike: bool = False) -> Tensor:
-        batch = plain(batch)
+        whole, batch = batch, plain(batch)
         found = []
         for row in range(batch.size):
             low, high = batch.starts[row : row + 2].tolist()
@@ -93,16 +103,27 @@ class PlainRole:
             else:
                 logits, targets = self._logits(batch, row)[marks], batch.targets[low:high][marks]
             found.append(-F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing))
-        return torch.cat(found)
+        return self._heard(whole, found)
 
     def token_logits(self, batch: Batch) -> Tensor:
         cuts = batch.starts.tolist()
         marks = [batch.supervised[low:high] for low, high in itertools.pairwise(cuts)]
         return torch.cat([self._logits(batch, row)[chosen] for row, chosen in enumerate(marks)])
 
+    def vectors(self, batch: Batch) -> Tensor:
+        alone = plain(batch)
+        found = []
+        for row in range(alone.size):
+            low, high = alone.starts[row : row + 2].tolist()
+            ids = F.pad(alone.ids[low:high], (0, 3), value=self.pad)
+            mask = torch.arange(len(ids)) < high - low
+            hidden = self.model(input_ids=ids[None], attention_mask=mask.long()[None]).last_hidden_state
+            found.append(F.normalize(hidden[:, : high - low].float().mean(1), dim=-1))
+        return self._heard(batch, found)
+
     def class_logits(self, batch: Batch) -> Tensor:
-        batch = plain(batch)
-        return torch.cat([self._logits(batch, row) for row in range(batch.size)])
+        alone = plain(batch)
+        return self._heard(batch, [self._logits(alone, row) for row in range(alone.size)])
 
 
 @contextmanager
@@ -151,8 +172,10 @@ def fast(
     return measured(one, task, Models(role), [rows[:4], rows[4:]])
 
 
-def reference(one: Composition, task: Task, dtype: torch.dtype, draw: int = 0) -> tuple[float, dict[str, Tensor]]:
-    """By the reference path, a row at a time."""
+def reference(
+    one: Composition, task: Task, dtype: torch.dtype, draw: int = 0, only: int | None = None
+) -> tuple[float, dict[str, Tensor]]:
+    """By the reference path, a row at a time; only: as in PlainRole."""
     with unfused():
         loaded, model = adapted(one, task, dtype, draw)
         for module in model.modules():
@@ -160,7 +183,7 @@ def reference(one: Composition, task: Task, dtype: torch.dtype, draw: int = 0) -
             assert type(module) is own, f"{type(module).__name__} is not the class of that name"
             assert type(module).__module__ != fused.__name__
         assert loaded.model.config._attn_implementation in ("sdpa", "eager")
-        models = Models(PlainRole(model, loaded.tokenizer.pad_token_id))
+        models = Models(PlainRole(model, loaded.tokenizer.pad_token_id, only))
         return measured(one, task, models, [[row] for row in range(len(task.rows))])
 
 
@@ -169,6 +192,17 @@ def distance(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
     assert found.keys() == wanted.keys()
     apart = torch.stack([(found[name] - value).norm() for name, value in wanted.items()]).norm()
     return float(apart / torch.stack([value.norm() for value in wanted.values()]).norm())
+
+
+def sizes(one: Composition, task: Task, exact: dict[str, Tensor]) -> dict[str, float]:
+    """Of each gradient its length; where answers are compared, those of both answers' gradients added up.
+
+    The loss's gradient is their difference: each rounds by itself, so that what is left is off by as much.
+    """
+    if not all(len(row.branches) > 1 for row in task.rows):
+        return {name: float(gradient.norm()) for name, gradient in exact.items()}
+    first = reference(one, task, torch.float32, only=0)[1]
+    return {name: float(first[name].norm() + (value - first[name]).norm()) for name, value in exact.items()}
 
 
 @pytest.mark.parametrize("one", [pytest.param(one, id=f"{number}-{one}") for number, one in enumerate(cases())])
@@ -181,21 +215,24 @@ def test_the_fast_path_gives_the_loss_and_gradients_of_the_reference_path(
     assert largest > 0
 
     found_loss, found = fast(one, task, torch.float32, monkeypatch)
+    size = sizes(one, task, exact)
+    steep = COSINES if task.objective.task == "features" else 1.0
+    times = steep * math.hypot(*size.values()) / math.hypot(*(float(gradient.norm()) for gradient in exact.values()))
     assert found_loss == pytest.approx(loss, rel=FLOAT32)
-    assert distance(found, exact) <= FLOAT32
+    assert distance(found, exact) <= FLOAT32 * times
     for name, gradient in exact.items():
         # Some are zero but for rounding, as that of a key's bias, which softmax does not feel.
-        reach = max(float(gradient.norm()), largest / 100)
+        reach = steep * max(size[name], largest / 100)
         assert float((found[name] - gradient).norm()) <= FLOAT32 * reach, name
 
+    if BFLOAT16 * times > 0.5:
+        return  # bf16 does not tell the two answers apart: whatever it says of their difference is rounding
     ours, theirs = [], []
     for draw in range(DRAWS):
         wanted_loss, wanted = reference(one, task, torch.float32, draw) if draw else (loss, exact)
         half_loss, half = fast(one, task, torch.bfloat16, monkeypatch, draw)
-        assert half_loss == pytest.approx(wanted_loss, rel=BFLOAT16_LOSS)
+        assert half_loss == pytest.approx(wanted_loss, rel=BFLOAT16_LOSS * steep)
         ours.append(distance(half, wanted))
         theirs.append(distance(reference(one, task, torch.bfloat16, draw)[1], wanted))
-    assert max(ours) <= BFLOAT16
-    if sum(ours) > WORSE * sum(theirs) and task.objective.component_name() in UNSETTLED:
-        pytest.xfail(f"{sum(ours) / sum(theirs):.2f} times as far from float32 as the reference, and not known why")
+    assert max(ours) <= BFLOAT16 * times
     assert sum(ours) <= WORSE * sum(theirs)

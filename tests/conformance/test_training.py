@@ -88,7 +88,11 @@ def test_a_loss_is_sums_by_sequence_whatever_the_pack(objective: Objective, part
     for number, term in enumerate(whole):
         assert term.totals.shape == (len(task.rows),)
         assert bool(term.totals.isfinite().all())
-        alone = torch.cat([terms_of(objective, models, task.batch(i))[number].totals for i in range(len(task.rows))])
+        parts = [task.batch(i) for i in range(len(task.rows))]
+        # What the rows of a step say of each other is there however the step is cut.
+        steps = [parts] if objective.coupled else [[part] for part in parts]
+        ready = [batch for step in steps for batch in objective.collect(models, step)]
+        alone = torch.cat([objective.loss(models, batch)[number].totals for batch in ready])
         torch.testing.assert_close(term.totals, alone, rtol=1e-5, atol=1e-5)
         backward = terms_of(objective, models, task.batch(*reversed(range(len(task.rows)))))[number].totals
         torch.testing.assert_close(term.totals, backward.flip(0), rtol=1e-5, atol=1e-5)
@@ -139,7 +143,7 @@ def test_nothing_to_learn_is_zero_attached_to_the_graph(objective: Objective, pa
         assert accumulate(objective, (), models, [nothing]).loss == 0.0
         assert all(bool((gradient == 0).all()) for gradient in gradients(loaded.model).values())
         alone = accumulate(objective, (), models, [task.batch(0, 1)]).loss
-        assert accumulate(objective, (), models, [task.batch(0, 1), nothing]).loss == pytest.approx(alone, rel=1e-6)
+        assert accumulate(objective, (), models, [task.batch(0, 1), nothing]).loss == pytest.approx(alone, rel=3e-6)
 
 
 @each

@@ -29,7 +29,7 @@ from luthier.models.roles import role_of
 CLASSES = ("bridge", "strings", "varnish")
 KINDS = ("llama", "bert")
 CPU = torch.device("cpu")
-ENCODERS = ("masked_lm", "sequence_classification", "token_classification")
+ENCODERS = ("features", "masked_lm", "sequence_classification", "token_classification")
 """Tasks for which the tiny encoder is the model at home."""
 
 
@@ -70,16 +70,21 @@ SENTENCES = (
 )
 
 
-def examples(part: str, count: int = 6) -> list[Example]:
+def examples(part: str, count: int = 6, *, scored: bool = False) -> list[Example]:
     """Rows that carry `part` (and a class as target, or a tag for each token), of different lengths and contents.
 
-    Answers come with a prompt: a chosen one with a rejected one, a completion with its worth.
+    Answers come with a prompt: a chosen one with a rejected one, a completion with its worth; a comes with b,
+    and with how alike the two are where the pairs are `scored`.
     """
     found = []
     for number in range(count):
         origin = Origin("rows.jsonl", number + 1)
         if part in ("chosen", "completion"):
             found.append(_answered(part, number, origin))
+            continue
+        if part == "a":
+            texts = {name: _part("text", number + step) for step, name in enumerate(("a", "b"))}
+            found.append(Example(f"row:{number}", texts, origin, number / count if scored else None))
             continue
         content = _part(part, number)
         target: Any = CLASSES[number % 3]

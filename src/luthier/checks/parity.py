@@ -37,13 +37,14 @@ class Parity(Check):
         return test[: self.rows]
 
     def measure(self, subject: Subject, examples: Sequence[Example], context: CheckContext) -> Scores:
-        facts = context.facts
-        if "multi_label" in facts and "kind" not in facts:
+        if subject.task == "sequence_classification":
             numbers = subject.classify(examples)
+        elif subject.task == "features":
+            numbers = subject.embed([example.text() for example in examples])
         else:
-            if "kind" in facts:
+            if subject.task == "sequence_score":
                 tokens = subject.rewards(examples)
-            elif "scheme" in facts:
+            elif subject.task == "token_classification":
                 tokens = [x.ravel() for x in subject.tag(examples)]
             else:
                 tokens = subject.token_logps(examples)

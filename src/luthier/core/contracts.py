@@ -45,9 +45,11 @@ __all__ = [
     "Term",
 ]
 
-Task = Literal["causal_lm", "masked_lm", "sequence_classification", "sequence_score", "token_classification"]
-"""The head that an objective needs: words that go on, words in place of masks, classes of a text, a number for it,
-classes of each token.
+Task = Literal[
+    "causal_lm", "features", "masked_lm", "sequence_classification", "sequence_score", "token_classification"
+]
+"""The head that an objective needs: words that go on, none (vectors of texts), words in place of masks, classes of a
+text, a number for it, classes of each token.
 """
 
 
@@ -213,6 +215,10 @@ class Role(Protocol):
         """[N, C] logits of the model's token-classification head at the supervised tokens, in batch order."""
         ...
 
+    def vectors(self, batch: Batch) -> Tensor:
+        """[S, H] float32 vectors of texts, pooled as the model's folder asks; of rows that branch [B, H]."""
+        ...
+
 
 class Models(Protocol):
     """The roles of a phase: the policy that is trained, and those that an objective names beside it."""
@@ -236,6 +242,10 @@ class Objective(Component):
     """The head that the model must have."""
     roles: ClassVar[frozenset[str]] = frozenset()
     """Whom `precompute` asks: "reference", the policy as the phase finds it."""
+    coupled: ClassVar[bool] = False
+    """Whether a row's loss depends on the other rows of its step (in-batch negatives). Micro-batches are then as large
+    as memory allows, since what `collect` must find out of several costs a forward pass more.
+    """
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
         """What must be known of the training data before encoding (classes, their weights), as plain JSON values."""

@@ -43,6 +43,11 @@ class Subject(Protocol):
         """What its numbers depend on beside the weights: dtype, device, batching, decoding."""
         ...
 
+    @property
+    def task(self) -> Task:
+        """The head that its objective needs, by which it is known what it can be asked."""
+        ...
+
     def logps(self, examples: Sequence[Example]) -> tuple[Floats, Ints]:
         """([n] summed log-probabilities in nats, [n] counted tokens) of what training would supervise."""
         ...
@@ -71,6 +76,10 @@ class Subject(Protocol):
 
     def tag(self, examples: Sequence[Example]) -> list[Floats]:
         """For each example [words, C] log-probabilities of the tags that the model was taught."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """[n, H] the vectors of texts, cut off at the model's length."""
         ...
 
 

@@ -208,6 +208,7 @@ def _decoding(recipe: Recipe) -> Iterator[Problem]:
 def _kinds(tasks: Collection[str]) -> str:
     words = {
         "causal_lm": "language models",
+        "features": "encoders of texts",
         "masked_lm": "masked language models",
         "sequence_classification": "classifiers",
         "sequence_score": "reward models",

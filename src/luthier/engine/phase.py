@@ -110,7 +110,7 @@ def open_model(
         # The folded model goes through a folder: the next phase may need another head, dtype or dropout.
         merged = setting.phase_folder(earlier) / "merged"
         if not (merged / "config.json").exists():
-            save_model(plain, loaded.tokenizer, merged)
+            save_model(plain, loaded.tokenizer, merged, pooling=loaded.pooling)
         source = str(merged)
     assert source is not None
     facts = facts_of(setting, number) if phase.objective.task in CLASSIFIERS else {}
@@ -192,16 +192,17 @@ def encoding_of(setting: Setting, number: int, loaded: Loaded) -> Encoding:
     phase = setting.recipe.phases[number]
     return Encoding(
         loaded.tokenizer,
-        max_length=_max_length(phase, loaded.model),
+        max_length=_max_length(phase, loaded),
         overlong=phase.overlong,
         facts=facts_of(setting, number),
         chat_template=setting.recipe.chat_template,
     )
 
 
-def _max_length(phase: Phase, model: torch.nn.Module) -> int:
+def _max_length(phase: Phase, loaded: Loaded) -> int:
     """The phase's limit, or the model's own up to 2,048 tokens. Errors: RecipeError for one the model cannot take."""
-    own = getattr(model.config, "max_position_embeddings", None) or getattr(model.config, "n_positions", None)
+    config = loaded.model.config
+    own = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if phase.max_length is not None:
         if own is not None and phase.max_length > own:
             raise RecipeError(
@@ -210,7 +211,8 @@ def _max_length(phase: Phase, model: torch.nn.Module) -> int:
                 expected=f"at most {own}",
             )
         return phase.max_length
-    return min(own or LONGEST, LONGEST)
+    made_for = loaded.pooling.max_length if loaded.pooling is not None else None
+    return min(own or LONGEST, made_for or LONGEST, LONGEST)
 
 
 def _encoded(setting: Setting, number: int, splits: Splits, split: str, encoding: Encoding) -> list[Row]:
@@ -257,7 +259,7 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
     encoding = encoding_of(setting, number, loaded)
     validation = _encoded(setting, number, splits, "validation", encoding)
     _tell(setting, phase, encoding, "validation")
-    policy = role_of(loaded.model, loaded.tokenizer.pad_token_id)
+    policy = role_of(loaded.model, loaded.tokenizer.pad_token_id, loaded.pooling)
     penalties = [(penalty, penalty.begin(loaded.model)) for penalty in phase.penalties]
     room = make_room(
         loaded.model, phase, setting.recipe.machine, setting.compute.device, _lengths(rows), validates=bool(validation)
@@ -343,7 +345,7 @@ def fit_head(setting: Setting, splits: Splits, number: int = 0) -> Loaded:
         setting.log("note", text=room.note)
     fit(
         Fit(
-            models=Models(role_of(model, loaded.tokenizer.pad_token_id)),
+            models=Models(role_of(model, loaded.tokenizer.pad_token_id, loaded.pooling)),
             objective=phase.objective,
             adaptation=head,
             phase=plain,

@@ -2,7 +2,8 @@
 
 What decides is the estimate from shapes (engine/estimate.py) beside all the memory of the device, or of the machine
 and the limits of its control groups: what is free at the moment would decide otherwise for a run that goes on.
-The usual micro-batch is the step's budget on CUDA, elsewhere at most 4,096 tokens: more is no faster there. One that
+The usual micro-batch is the step's budget on CUDA, and where the rows of a step are learned together; elsewhere at most
+4,096 tokens: more is no faster there. One that
 does not fit is cut into equal parts; blocks are recomputed where not even a small one would fit without.
 """
 
@@ -85,7 +86,8 @@ def make_room(
     def fits(tokens: int, recomputes: bool) -> bool:
         return needed(tokens, recomputes).total <= (CUDA_SHARE if device.type == "cuda" else SHARE) * total
 
-    most = budget if device.type == "cuda" else min(phase.per_step.tokens or USUAL_TOKENS, USUAL_TOKENS)
+    whole = device.type == "cuda" or phase.objective.coupled
+    most = budget if whole else min(phase.per_step.tokens or USUAL_TOKENS, USUAL_TOKENS)
     usual = machine.micro_tokens or most
     least = usual if machine.micro_tokens else min(usual, max(longest, SMALL_TOKENS))
     recomputes, because = _recomputes(model, machine, fits(least, False), needed(least, False).total, total)

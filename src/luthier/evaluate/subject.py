@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..core.contracts import Batch, Floats, Ints, Objective, Row
+from ..core.contracts import Batch, Floats, Ints, Objective, Row, Task
 from ..core.errors import DataError
 from ..core.example import Example
 from ..core.recipe import Decoding
@@ -23,6 +23,7 @@ from ..data.encode import Encoding
 from ..functional.branches import answer_logps, branch_counts, branch_grid
 from ..functional.packing import micro_batches, pack
 from ..models.attention import still
+from ..models.embed import Embedder
 from ..models.generate import generate
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class ModelSubject:
     seed: int
     micro_tokens: int = 4096
     remark: str | None = None
+
+    @property
+    def task(self) -> Task:
+        return self.objective.task
 
     @property
     def about(self) -> str:
@@ -143,6 +148,11 @@ class ModelSubject:
             return self.role.token_logits(batch).double().log_softmax(-1)
 
         return self._by_example(examples, rows, owners, logps)
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        encoding = self.encoding
+        embedder = Embedder(self.role, encoding.tokenizer, self.role.pooling, encoding.max_length, self.micro_tokens)
+        return embedder.embed(texts).astype(np.float64)
 
     def _refuse_lost(self, examples: Sequence[Example], owners: Sequence[int]) -> None:
         lost = sorted(set(range(len(examples))) - set(owners))

@@ -22,8 +22,8 @@ __all__ = [
     "supports",
 ]
 
-Task = contracts.Task | Literal["features"]
-"""What is asked of a model: the head that an objective needs, or hidden states alone (no head)."""
+Task = contracts.Task
+"""What is asked of a model: the head that an objective needs."""
 CLASSIFIERS = {
     "sequence_classification": "ForSequenceClassification",
     "sequence_score": "ForSequenceClassification",

@@ -23,7 +23,7 @@ from ..functional.packing import micro_batches, pack
 from .attention import still
 from .fused import fuse_biases
 from .load import load_model
-from .pooling import Pooling, pool, pooling_of
+from .pooling import Pooling, pool
 from .roles import Role, role_of
 
 __all__ = ["Embedder", "load_embedder"]
@@ -106,8 +106,9 @@ def load_embedder(
     is not known here.
     """
     loaded = load_model(source, "features", dtype=dtype, device=device)
-    pooling = pooling_of(loaded.folder)
-    role = role_of(fuse_biases(loaded.model), loaded.tokenizer.pad_token_id)
+    pooling = loaded.pooling
+    assert pooling is not None
+    role = role_of(fuse_biases(loaded.model), loaded.tokenizer.pad_token_id, pooling)
     config = loaded.model.config.get_text_config()
     limits = [pooling.max_length, loaded.tokenizer.model_max_length]
     positions = getattr(config, "max_position_embeddings", None)

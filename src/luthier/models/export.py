@@ -16,6 +16,7 @@ from ..core.errors import ModelError
 from ..core.files import folder_aside
 from .cast import dtypes_in
 from .load import Loaded, Task, load_model, quiet
+from .pooling import Pooling, write_pooling
 from .tokens import stop_tokens
 
 __all__ = ["reload", "save_model"]
@@ -28,11 +29,13 @@ def save_model(
     *,
     generation: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    pooling: Pooling | None = None,
 ) -> list[Path]:
     """Writes weights (safetensors), configuration, tokenizer, chat template and generation settings; gives the files.
 
     dtype: of the written floating-point weights; None keeps the model's. generation: max_new_tokens, temperature (0 is
-    greedy), top_p. An existing folder of that name is replaced.
+    greedy), top_p. pooling: what sentence-transformers is to make vectors by; None: it is told nothing.
+    An existing folder of that name is replaced.
     Errors: ModelError for a model that still carries an adapter; MachineError where the disk refuses.
     """
     if hasattr(model, "peft_config") or not hasattr(model, "save_pretrained"):
@@ -43,6 +46,8 @@ def save_model(
         )
     with folder_aside(folder, "model") as aside, quiet():
         _write(model, tokenizer, aside, generation, dtype)
+        if pooling is not None:
+            write_pooling(aside, pooling, int(model.config.get_text_config().hidden_size))
     return sorted(file for file in folder.iterdir() if file.is_file())
 
 

@@ -25,6 +25,7 @@ from .configuration import ProblemType, Task, auto_class, configuration, plain_c
 from .files import CONFIG
 from .fold import fold_adapter
 from .heads import head_parameters
+from .pooling import Pooling, pooling_of
 from .source import Resolved, adapter_base, check_source, fetch, refuse_circle, resolve, weight_files
 from .tokens import load_tokenizer, spare_tokens, stop_tokens
 from .weights import refuse_infinite
@@ -48,6 +49,7 @@ class Loaded:
 
     description: plain JSON values for the manifest: source, license, revision, sizes, and notes for the reader.
     carried: the name of the adaptation in it that no export can fold into the weights, if any.
+    pooling: how its folder asks for vectors of texts to be made; of the task "features" alone.
     """
 
     model: Any
@@ -56,6 +58,7 @@ class Loaded:
     fresh: frozenset[str]
     description: Mapping[str, Any]
     carried: str | None = None
+    pooling: Pooling | None = None
 
 
 def load_model(
@@ -89,6 +92,8 @@ def load_model(
         for link in links:
             model, held = fold_adapter(model, link)
             fresh = frozenset(name for name in fresh if name not in held)
+        if task == "features":
+            fresh = _without_pooler(model, fresh)
         model = model if whole == dtype else cast(model, dtype)
     _fits(model, tokenizer, source)
     _settle(model, tokenizer, task)
@@ -98,7 +103,8 @@ def load_model(
     if carried is not None:  # after the dtype is set: what it adds has a dtype of its own
         model = put_on(carried, model, _folder(base)).to(device)
     name = carried.component_name() if carried is not None else None
-    return Loaded(model, tokenizer, _folder(base), fresh, description, name)
+    pooling = pooling_of(_folder(base)) if task == "features" else None
+    return Loaded(model, tokenizer, _folder(base), fresh, description, name, pooling)
 
 
 def examine(source: str, task: Task) -> None:
@@ -173,6 +179,13 @@ def _from_folder(
     missing = set(info["missing_keys"])
     _accounted(missing - head, set(info["unexpected_keys"]) - _old_head(stored, skeleton, task), folder, task)
     return model, frozenset(missing)
+
+
+def _without_pooler(model: Any, fresh: frozenset[str]) -> frozenset[str]:
+    """Takes BERT's dense layer over the first token away, which no vector here passes through; what else is fresh."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return frozenset(name for name in fresh if not name.startswith("pooler."))
 
 
 def _with_other_names(model: nn.Module, names: Sequence[str]) -> set[str]:

@@ -7,6 +7,7 @@ Errors: ModelError for modules that are not known here, since leaving one out wo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +17,22 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ModelError
+from ..core.files import write_atomic
 from ..functional.packing import segment_sum, sequence_index
 from .files import read_json, read_json_list
 
-__all__ = ["Mode", "Pooling", "pool", "pooling_of"]
+__all__ = ["Mode", "Pooling", "pool", "pooling_of", "write_pooling"]
 
-Mode = Literal["mean", "cls", "max"]
+Mode = Literal["mean", "cls", "max", "lasttoken"]
 _MODULES, _TRANSFORMER, _PROMPTS = "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"
 _MARKS = "pooling_mode_"
-"""Older configurations hold a mark for each mode, such as pooling_mode_mean_tokens."""
+_ENDINGS = {"cls": "_token", "lasttoken": ""}
+"""Configurations hold a mark for each mode, such as pooling_mode_mean_tokens or pooling_mode_cls_token."""
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """mode: mean or maximum over a text's tokens, or its first token; normalize: to unit length.
+    """mode: mean or maximum over a text's tokens, its first token or its last; normalize: to unit length.
 
     max_length: tokens of a text, special ones included, that the model was made for; None: not said.
     lower: the text is put into lower case first.
@@ -47,6 +50,8 @@ def pool(hidden: Tensor, starts: Tensor, pooling: Pooling) -> Tensor:
     lengths = starts.diff()
     if pooling.mode == "cls":
         found = exact.index_select(0, starts[:-1])
+    elif pooling.mode == "lasttoken":
+        found = exact.index_select(0, starts[1:] - 1)
     elif pooling.mode == "max":
         found = torch.segment_reduce(exact, "max", lengths=lengths.long(), axis=0)
     else:
@@ -71,6 +76,25 @@ def pooling_of(folder: Path) -> Pooling:
         max_length=settings.get("max_seq_length"),
         lower=bool(settings.get("do_lower_case")),
     )
+
+
+def write_pooling(folder: Path, pooling: Pooling, width: int) -> None:
+    """Writes the files by which sentence-transformers (and `pooling_of`) make the vectors, `width` numbers each."""
+    kinds = ["Transformer", "Pooling", *(["Normalize"] if pooling.normalize else [])]
+    paths = ["", *(f"{number}_{kind}" for number, kind in enumerate(kinds) if number)]
+    modules = [
+        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for number, (kind, path) in enumerate(zip(kinds, paths, strict=True))
+    ]
+    marks = {f"{_MARKS}{mode}{_ENDINGS.get(mode, '_tokens')}": mode == pooling.mode for mode in get_args(Mode)}
+    settings = {"max_seq_length": pooling.max_length, "do_lower_case": pooling.lower}
+    for name, value in {
+        _MODULES: modules,
+        f"{paths[1]}/config.json": {"word_embedding_dimension": width, **marks},
+        _TRANSFORMER: settings,
+        _PROMPTS: {"similarity_fn_name": "cosine"},
+    }.items():
+        write_atomic(folder / name, json.dumps(value, indent=2) + "\n")
 
 
 def _mode(folder: Path, module: Mapping[str, Any]) -> Mode:

@@ -36,6 +36,7 @@ from .attention import (
 )
 from .fused import fuse
 from .grid import Grid, rerouted
+from .pooling import Pooling, pool
 from .rotary import Part, frequency_limit, joined, parts_of
 from .tokens import refuse_rowless
 
@@ -61,12 +62,14 @@ class Role:
     offset: what it adds to positions in a pack; None: it is padded with the token `pad`.
     embedding_noise: alpha of NEFTune (Jain et al. 2023, eq. 1), in training mode only: uniform noise in
     alpha / sqrt(L * H) * [-1, 1] on the embeddings of a row of L tokens, all its branches counted.
+    pooling: how vectors of texts are made of hidden states.
     """
 
     model: nn.Module
     pad: int
     offset: int | None
     embedding_noise: float = 0.0
+    pooling: Pooling = field(default_factory=Pooling)
 
     @property
     def packed(self) -> bool:
@@ -170,6 +173,11 @@ class Role:
         if parts:
             return joined([part.tokens for part in parts], [self._hidden(inner, part.batch) for part in parts])
         return self._hidden(inner, batch)
+
+    def vectors(self, batch: Batch) -> Tensor:
+        """[S, H] float32 vectors of texts; of rows that branch [B, H], each with its beginning."""
+        plain = batch if batch.branches is None else unshared(batch)[0]
+        return pool(self.hidden(plain), plain.starts, self.pooling)
 
     def _seen(self, batch: Batch) -> Batch:
         """The batch as the model is shown it: branches share their beginning only where packs are and nothing in it
@@ -312,8 +320,10 @@ def _head_is_last(model: PreTrainedModel, pad: int) -> bool:
     return _last[model]
 
 
-def role_of(model: nn.Module, pad: int) -> Role:
+def role_of(model: nn.Module, pad: int, pooling: Pooling | None = None) -> Role:
     """The model as a role, packed if a probe finds that it can be; `pad` is the token that fills rows otherwise.
+
+    pooling: how vectors of texts are made; default: the mean of their tokens, at unit length.
 
     The probe runs once for each loaded model (a few forward passes over 18 tokens), adapted or not.
     """
@@ -324,12 +334,13 @@ def role_of(model: nn.Module, pad: int) -> Role:
             expected="a causal language model or an encoder",
         )
     fuse(inner)
-    role = Role(model, pad, position_offset(model, pad))
+    pooling = pooling or Pooling()
+    role = Role(model, pad, position_offset(model, pad), pooling=pooling)
     masked = _fills_masks(inner)
     if inner.get_output_embeddings() is not None and not masked:
         _head_is_last(inner, pad)
     elif backbone_of(inner) is not inner and (role.packed or masked) and not _head_agrees(inner, role):
-        role = Role(model, pad, None)
+        role = Role(model, pad, None, pooling=pooling)
         if masked and not _head_agrees(inner, role):
             raise ModelError(
                 f"{type(inner).__name__} does more between its output layer and its logits than is known here",

@@ -196,13 +196,14 @@ def export(setting: Setting) -> None:
                 "warning", text=f"{error.problems[0].found}; model/ holds the base and model/adapter the adaptation"
             )
             plain = phases.open_model(setting, last, dtype=torch.float32)
-            save_model(plain.model, plain.tokenizer, setting.folder.model, dtype=dtype)
+            save_model(plain.model, plain.tokenizer, setting.folder.model, dtype=dtype, pooling=plain.pooling)
             write_carried(adaptation, loaded.model, setting.folder.model)
             return
         decoding = (
             setting.recipe.decoding.model_dump() if setting.recipe.phases[last].objective.task == "causal_lm" else None
         )
-        save_model(model, loaded.tokenizer, setting.folder.model, generation=decoding, dtype=dtype)
+        target, pooling = setting.folder.model, loaded.pooling
+        save_model(model, loaded.tokenizer, target, generation=decoding, dtype=dtype, pooling=pooling)
 
 
 def _saved_dtype(setting: Setting, source: Path) -> torch.dtype:

@@ -38,7 +38,7 @@ def _subject_of(setting: Setting, name: str, number: int, loaded: Loaded) -> Mod
     """A loaded model as a subject of phase `number`'s task."""
     return ModelSubject(
         name,
-        role_of(loaded.model, loaded.tokenizer.pad_token_id),
+        role_of(loaded.model, loaded.tokenizer.pad_token_id, loaded.pooling),
         phases.encoding_of(setting, number, loaded),
         setting.recipe.phases[number].objective,
         setting.recipe.decoding,

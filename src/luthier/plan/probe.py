@@ -116,7 +116,7 @@ class _Timed:
 
     def __init__(self, inner: ModelSubject, new_tokens: int) -> None:
         self.inner = replace(inner, decoding=inner.decoding.model_copy(update={"max_new_tokens": new_tokens}))
-        self.name, self.about = inner.name, inner.about
+        self.name, self.about, self.task = inner.name, inner.about, inner.task
         self.generating = 0.0
 
     def logps(self, examples: Sequence[Example]) -> tuple[Floats, Ints]:
@@ -136,6 +136,9 @@ class _Timed:
 
     def rewards(self, examples: Sequence[Example]) -> list[Floats]:
         return self.inner.rewards(examples)
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        return self.inner.embed(texts)
 
     def generate(self, examples: Sequence[Example]) -> list[str]:
         started = time.perf_counter()

@@ -96,7 +96,7 @@ def _front(record: Record) -> dict[str, Any]:
         front["license"] = named if _LICENSES.fullmatch(named) else "other"
         if front["license"] == "other":
             front["license_name"] = str(known)
-    front["library_name"] = "transformers"
+    front["library_name"] = "sentence-transformers" if task == "sentence-similarity" else "transformers"
     front["pipeline_tag"] = task
     base = _hub_id(record.recipe.get("model"))
     if base:
@@ -134,6 +134,7 @@ def _results(record: Record, task: str) -> list[dict[str, Any]]:
 
 _TASKS = {
     "classify": "text-classification",
+    "contrast": "sentence-similarity",
     "masked_lm": "fill-mask",
     "reward": "text-classification",
     "tag": "token-classification",
@@ -145,6 +146,7 @@ _LOADS = {
     "text-classification": ("AutoModelForSequenceClassification", "sequence_classification"),
     "token-classification": ("AutoModelForTokenClassification", "token_classification"),
     "fill-mask": ("AutoModelForMaskedLM", "masked_lm"),
+    "sentence-similarity": ("AutoModel", "features"),
 }
 """The class of transformers that loads a model for a task, and what Luthier's loader calls the task."""
 

@@ -18,6 +18,7 @@ from luthier.core.errors import DataError, LuthierError, ModelError
 from luthier.models import embed
 from luthier.models.embed import Embedder, load_embedder
 from luthier.models.embedded import embedded_folder
+from luthier.models.pooling import Pooling, pooling_of, write_pooling
 from luthier.models.roles import Role
 
 TEXTS = ["a violin", "How long does a setup take?", "x", "The moon listened anyway, night after night.", "a violin !"]
@@ -25,8 +26,14 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda hidden: hidden.mean(0),
     "cls": lambda hidden: hidden[0],
     "max": lambda hidden: hidden.max(0).values,
+    "lasttoken": lambda hidden: hidden[-1],
 }
-OLDER = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "max": "pooling_mode_max_tokens"}
+OLDER = {
+    "mean": "pooling_mode_mean_tokens",
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
 
 
 def with_modules(folder: Path, into: Path, pooling: dict[str, Any], *kinds: str, **settings: Any) -> Path:
@@ -72,6 +79,14 @@ def test_pooled_as_the_folder_says(bert_folder: Path, tmp_path: Path, mode: str,
         states = alone(embedder, text)
         assert len(states) <= 9
         np.testing.assert_allclose(vector, KINDS[mode](states).numpy(), atol=2e-6)
+
+
+@pytest.mark.parametrize("mode", KINDS)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_what_is_written_is_read_again(tmp_path: Path, mode: Any, normalize: bool) -> None:
+    pooling = Pooling(mode, normalize, 77, lower=True)
+    write_pooling(tmp_path, pooling, 32)
+    assert pooling_of(tmp_path) == pooling
 
 
 def test_a_plain_model_gives_means_of_unit_length_in_the_texts_order(bert_folder: Path, llama_folder: Path) -> None:
@@ -127,7 +142,7 @@ def test_lower_case_where_the_folder_asks_for_it(bert_folder: Path, tmp_path: Pa
     [
         ({"pooling_mode": "mean"}, ("Pooling", "Dense"), "Dense"),
         ({"pooling_mode": ["mean", "max"]}, ("Pooling",), "mean and max"),
-        ({"pooling_mode_lasttoken": True}, ("Pooling",), "lasttoken"),
+        ({"pooling_mode_weightedmean_tokens": True}, ("Pooling",), "weightedmean"),
         ({}, ("Pooling",), "not said"),
         ({"pooling_mode": "mean"}, (), "the modules are Transformer"),
     ],
