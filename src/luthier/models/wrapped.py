@@ -8,17 +8,31 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from ..core.errors import ModelError, Problem
+from ..core.errors import ModelError, Problem, first_line, nearest
 from ..core.files import write_atomic
+from .linears import residual_writers
+from .targets import EVERY, head_modules, is_transposed, linear_targets, targeted
 from .weights import check_keys, read_tensors, write_tensors
 
-__all__ = ["adapter_state", "place", "read_adapter", "saved_config", "task_type", "unwrap", "wrap", "write_adapter"]
+__all__ = [
+    "adapter_state",
+    "config_of",
+    "place",
+    "read_adapter",
+    "saved_config",
+    "task_type",
+    "unwrap",
+    "wrap",
+    "write_adapter",
+]
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -35,12 +49,34 @@ def wrap(model: nn.Module, config: Any) -> nn.Module:
     with warnings.catch_warnings():
         # PEFT asks for an attribute that transformers renamed; a user can do nothing about it.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        adapted: nn.Module = get_peft_model(model, config)
+        try:
+            adapted: nn.Module = get_peft_model(model, config)
+        except (TypeError, ValueError) as error:
+            raise ModelError(
+                f"PEFT cannot put {config.peft_type.value.lower()} into this model: {first_line(error)}",
+                remedy="choose other settings or targets",
+            ) from error
     return adapted
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The plain model with the adapter folded in, and a trained head in the place of the head; `model` is used up."""
+    """The plain model with the adapter folded in, and a trained head in the place of the head; `model` is used up.
+
+    Errors: ModelError for an adapter that is no change of weights.
+    """
+    from peft.utils.other import ModulesToSaveWrapper
+
+    if not hasattr(model, "merge_and_unload"):
+        raise ModelError("an adapter that changes no weights cannot be folded into them")
+    # Most of PEFT's methods stumble over a head that is more than one layer, so it is put back first.
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, ModulesToSaveWrapper):
+                setattr(
+                    parent,
+                    name,
+                    child.modules_to_save[child.active_adapters[0]] if child.active_adapters else child.original_module,
+                )
     plain: nn.Module = model.merge_and_unload()  # type: ignore[operator]
     if hasattr(plain, "peft_config"):
         del plain.peft_config  # PEFT leaves it behind, and everyone would take the model for an adapted one
@@ -49,9 +85,11 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def task_type(model: Any, head: Any) -> str | None:
     """PEFT's name of the task, by which it wraps a model; None, the plain wrapper, for one that fills masks."""
-    if not model.can_generate() and model.get_output_embeddings() is not None:
-        return None
-    return "SEQ_CLS" if head else "CAUSAL_LM"
+    if head:
+        return "SEQ_CLS"
+    if model.can_generate():
+        return "CAUSAL_LM"
+    return "FEATURE_EXTRACTION" if model.get_output_embeddings() is None else None
 
 
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
@@ -112,11 +150,87 @@ def place(model: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
     """Has PEFT put the tensors into the model. Errors: ModelError where it did not place them all."""
     from peft import set_peft_model_state_dict
 
-    result = set_peft_model_state_dict(model, dict(state))
-    missing = [key for key in result.missing_keys if key in state or "modules_to_save" in key]
-    if missing or result.unexpected_keys:
+    set_peft_model_state_dict(model, dict(state))
+    there = adapter_state(model)
+    absent = [name for name, tensor in state.items() if not torch.equal(there[name].cpu(), tensor.cpu())]
+    if absent:
         raise ModelError(
-            f"PEFT did not place all weights: missing {missing[:5]}, unexpected {result.unexpected_keys[:5]}",
+            f"PEFT did not place {len(absent)} weights, such as {absent[0]}",
             where=str(folder / WEIGHTS),
             remedy="load it into the model that it was trained on",
         )
+
+
+def config_of(
+    model: Any,
+    method: str,
+    targets: str | Sequence[str] | None,
+    layers: Sequence[int] | None,
+    *,
+    given: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+) -> Any:
+    """PEFT's configuration of a method for this model: `given` by the user, `fixed` by us, the rest PEFT's defaults.
+
+    targets: as linear_targets; None: all linear layers, for ia3 those that PEFT names for the model's family.
+    Errors: ModelError for a setting that the method does not have or that PEFT does not take.
+    """
+    from peft import PeftType
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType[method.upper()]]
+    known = {field.name for field in fields(kind)}
+    head = head_modules(model)
+    if targets is None:
+        targets = _ia3_targets(model) if method == "ia3" else EVERY
+    names = linear_targets(model, targets, layers)
+    ours = {
+        "target_modules": names,
+        "modules_to_save": head or None,
+        "task_type": task_type(model, head),
+        "fan_in_fan_out": is_transposed(model, names),
+        "save_projection": True,
+        **fixed,
+    }
+    if method == "ia3":
+        last = {id(forward) for _, _, forward in residual_writers(model)}
+        ours["feedforward_modules"] = [
+            name for name in names if all(id(module) in last for module in targeted(model, [name]))
+        ]
+    own = known - _shared_fields() - set(ours)
+    for name in given:
+        if name not in own:
+            near = nearest(name, sorted(own))
+            raise ModelError(
+                f"{method} has no setting '{name}' to choose",
+                expected="settings among " + ", ".join(sorted(own)),
+                remedy=f"did you mean '{near}'?" if near else "remove it",
+            )
+    try:
+        return kind(**{name: value for name, value in ours.items() if name in known}, **given)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"PEFT does not take these settings for {method}: {first_line(error)}",
+            remedy=f"see peft.{kind.__name__} for what they mean",
+        ) from error
+
+
+def _shared_fields() -> set[str]:
+    """What every PEFT configuration has: where it belongs, and not how it learns."""
+    from peft import PeftConfig
+
+    return {field.name for field in fields(PeftConfig)} | {"layers_to_transform", "layers_pattern", "exclude_modules"}
+
+
+def _ia3_targets(model: Any) -> list[str]:
+    """Keys, values and the last feed-forward layer. Errors: ModelError for a family that PEFT does not know."""
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as KNOWN
+
+    family = model.config.model_type
+    if family not in KNOWN:
+        raise ModelError(
+            f"PEFT does not say which layers of a {family} model ia3 scales",
+            expected="targets: keys, values and the last layer of a feed-forward part, by their names",
+            remedy="name them, such as targets: [k_proj, v_proj, down_proj]",
+        )
+    return list(KNOWN[family])

@@ -5,7 +5,7 @@
 Source: Li, Grandvalet and Davoine 2018 (arXiv:1802.01483, equation 3). Units: the sum is added to the step's loss once,
 whatever the batch. Adapters are penalized for the change that they make to the weights, ||s B A - s B0 A0||^2, summed
 over layers. Differs from weight decay: it is part of the gradient that the optimizer sees. Errors: RecipeError and
-ModelError with bottleneck adapters, which change no weight, and where nothing of the body moves.
+ModelError with adapters whose change of the weights is not s B A, and where nothing of the body moves.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class L2SP(Penalty):
 
     def problems(self, recipe: Recipe, phase: Phase | None) -> Iterable[Problem]:
         name = phase.adaptation.component_name() if phase is not None else ""
-        if name == "bottleneck":
+        if name in ("bottleneck", "peft", "prompt", "prefix") or getattr(phase and phase.adaptation, "dora", False):
             yield _NO_WEIGHTS
         if name == "head":
             yield Problem(
@@ -48,7 +48,9 @@ class L2SP(Penalty):
         """Copies of what will move in the body, as it is now: call it before the first step, on the adapted model."""
         from ..functional.adapters import Bottleneck
 
-        if any(isinstance(module, Bottleneck) for module in model.modules()):
+        names = [name for name, parameter in _body(model).items() if parameter.requires_grad]
+        wrapped = hasattr(model, "peft_config") and any(".lora_A." not in n and ".lora_B." not in n for n in names)
+        if wrapped or any(isinstance(module, Bottleneck) for module in model.modules()):
             raise ModelError([_NO_WEIGHTS])
         start = {name: parameter.detach().clone() for name, parameter in _body(model).items()}
         if not start:
@@ -75,8 +77,8 @@ class L2SP(Penalty):
 
 
 _NO_WEIGHTS = Problem(
-    "l2_sp measures how far weights moved, and bottleneck adapters add a function without moving any",
-    expected="an adaptation that changes weights: full, frozen, bitfit or lora",
+    "l2_sp measures how far weights moved, which is not known of what this adaptation adds",
+    expected="an adaptation that changes weights: full, frozen, bitfit, or lora without dora",
     remedy="use lora, or remove l2_sp",
 )
 
