@@ -146,7 +146,7 @@ def rows_of(name: str, run: Run, *, floor: bool, full: bool) -> list[Measured]:
     title = f"{name}: held-out accuracy (other: the start)"
     least = 0.3 if floor else None
     found = [Measured(title, after.value, before.value, change.value, change.low, change.high, least)]
-    # Of the control too: where the start is sure, pairs at random make it less sure, and the surer side was the wrong one.
+    # High for the control too: pairs at random make a start less sure that was sure of the rejected answers.
     reward = finding(run, "preferences.reward_accuracy", "tuned")
     found.append(
         Measured(f"{name}: held-out reward accuracy", reward.value, 0.5, reward.value, reward.low, reward.high)

@@ -23,7 +23,7 @@ _FEW = 4
 """Words that a first or last sentence has at least: shorter ones are taken with their neighbor."""
 _SENTENCE = re.compile(r"[.!?…][\"'”’»)\]]*\s+|[\n。！？]+")
 _ANSWERS = ("chosen", "completion", "answer")
-_LEFT_OUT = ("rejected", "tools")
+_LEFT_OUT = re.compile(r"tools|rejected(_\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _sides(example: Example) -> tuple[list[str], list[str]]:
     prompts: list[str] = []
     trained: list[str] = []
     for name, part in example.parts.items():
-        if name in _LEFT_OUT:
+        if _LEFT_OUT.fullmatch(name):
             continue
         if isinstance(part, str):
             (trained if name in _ANSWERS else prompts).append(part)

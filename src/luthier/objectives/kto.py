@@ -39,7 +39,7 @@ class KTO(Objective):
     task: ClassVar[Task] = "causal_lm"
     roles: ClassVar[frozenset[str]] = frozenset({"reference"})
     beta: float = Field(0.1, gt=0, description="how strongly the policy is held at the reference; less moves farther")
-    good_weight: float = Field(1.0, gt=0, description="of good answers; good rows times it should be 1 to 4/3 of bad")
+    good_weight: float = Field(1.0, gt=0, description="of good answers; with their number 1 to 4/3 of the bad side")
     bad_weight: float = Field(1.0, gt=0, description="of bad answers")
 
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:

@@ -177,3 +177,22 @@ def test_classification_counts_the_training_of_the_base_head(bert_folder: Path, 
     assert found.stop == ()
     assert found.template is None
     assert found.phases[0].splits["train"].supervised == 0
+
+
+def test_a_plan_of_pairs_asks_the_reference_about_a_few_rows(llama_folder: Path, tmp_path: Path) -> None:
+    """It trains its steps, counts the pass of the reference over all rows, and leaves nothing behind."""
+    asked = [{"prompt": f"{number} violin?", "chosen": "Yes.", "rejected": f"No, {number}."} for number in range(200)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8")
+    phase = {"objective": "dpo", "adaptation": "lora", "epochs": 1, "per_step": {"rows": 4}}
+    recipe: dict[str, object] = {
+        "name": "pairs",
+        "model": str(llama_folder),
+        "data": {"train": str(tmp_path / "pairs.jsonl"), "test": 0.2},
+        "phases": [phase],
+        "checks": ["preferences"],
+        "machine": {"device": "cpu", "dtype": "float32", "micro_tokens": 64},
+    }
+    (one,) = plan(recipe).phases
+    assert one.probe.steps == 3
+    assert one.seconds == pytest.approx((one.tokens + one.splits["train"].tokens / 3) / one.probe.tokens_per_s)
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.jsonl"]
