@@ -146,6 +146,20 @@ def compare(first: RunArgument, second: RunArgument) -> None:
     show_comparison(first, second, comparing(_run_folder(first), _run_folder(second)))
 
 
+@app.command()
+def merge(
+    adapters: Annotated[list[str], typer.Argument(help="Adapter or run folders, each with =WEIGHT where it is not 1.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder of the merged model.")],
+    base: Annotated[str | None, typer.Option(help="The base; default: as the adapters name it.")] = None,
+) -> None:
+    """Add up LoRA adapters of one base and write the plain model: luthier merge runs/a=0.7 runs/b=0.3 --out both"""
+    from .merge import merge_adapters
+
+    for folder, weight in merge_adapters(adapters, out, base):
+        typer.echo(f"{weight:>8g}  {folder}")
+    typer.echo(f"written: {out}")
+
+
 @app.command("list")
 def list_(
     room: Annotated[str | None, typer.Argument(help="objectives, checks, recipes, ...", show_default=False)] = None,
