@@ -75,7 +75,16 @@ def test_of_a_label_one_row_is_always_left() -> None:
     true[51] = [0.8, 0.2]
     wrong, likely = label_errors(labels, true)
     assert np.flatnonzero(wrong).tolist() == [50]
-    assert not likely.any()
+    assert likely.tolist() == [1] * 50 + [0] * 2
+
+
+def test_a_smaller_probability_finds_more() -> None:
+    labels = np.array([0, 0, 0, 1, 1])
+    true = np.array([[0.9, 0.06, 0.04], [0.7, 0.1, 0.2], [0.45, 0.3, 0.25], [0.2, 0.8, 0.0], [0.6, 0.4, 0.0]])
+    assert label_errors(labels, true)[0].tolist() == [False, False, True, False, True]
+    wrong, likely = label_errors(labels, true, 0.3)
+    assert wrong.tolist() == [False, True, True, False, True]
+    assert likely.tolist() == [1, 2, 1, 0, 0]
 
 
 def test_folds_share_out_every_class() -> None:

@@ -69,19 +69,21 @@ def _even(share: float, count: int) -> Floats:
     return noise
 
 
-def label_errors(labels: Ints, true: Floats) -> tuple[NDArray[np.bool_], Ints]:
-    """[n] whether another class is more probable than the label, and [n] the most probable class.
+def label_errors(labels: Ints, true: Floats, least: float = 0.5) -> tuple[NDArray[np.bool_], Ints]:
+    """[n] whether a label is wrong with a probability of `least` or more, and [n] the most probable other class.
 
     true: [n, c] as `true_chances`. Of each label the row that is most probably right is never taken for wrong.
     """
-    likely = true.argmax(axis=1)
-    wrong = likely != labels
-    own = true[np.arange(len(labels)), labels]
+    rows = np.arange(len(labels))
+    own = true[rows, labels]
+    others = true.copy()
+    others[rows, labels] = -1
+    wrong = 1 - own >= least
     for label in np.unique(labels[wrong]):
-        rows = np.flatnonzero(labels == label)
-        if wrong[rows].all():
-            wrong[rows[own[rows].argmax()]] = False
-    return wrong, likely
+        alike = np.flatnonzero(labels == label)
+        if wrong[alike].all():
+            wrong[alike[own[alike].argmax()]] = False
+    return wrong, others.argmax(axis=1)
 
 
 def stratified_folds(labels: Ints, draws: Sequence[float], count: int) -> Ints:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -51,6 +52,27 @@ def test_planted_errors_are_noted_with_what_they_look_like() -> None:
     right = [entry for entry in ledger.entries if f"looks like {truth[entry.id]}, " in entry.reason]
     assert len(right) >= 0.9 * len(noted)
     assert context.facts["probably_wrong"] == len(noted) == sum(context.facts["taken_for"].values())
+
+
+def test_how_probable_an_error_must_be_is_a_parameter() -> None:
+    given, _ = rows()
+    counts = []
+    for least in (0.02, 0.5, 0.999):
+        _, ledger, _ = run(LabelErrors(encoder=None, least=least), given)
+        counts.append(len(ledger.entries))
+    assert counts[0] > counts[1] > counts[2]
+
+
+def test_a_row_gets_no_label_that_is_less_probable_than_its_own() -> None:
+    given, _ = rows()
+    kept, ledger, _ = run(LabelErrors(encoder=None, action="relabel", least=0.02), given)
+    actions = Counter(entry.action for entry in ledger.entries)
+    assert actions["noted"] > 0
+    assert actions["changed"] > 0
+    for entry in ledger.entries:
+        others, mine = map(float, entry.reason.rpartition(", ")[2].split(" against "))
+        assert others >= mine if entry.action == "changed" else others <= mine
+    assert len(kept) == len(given)
 
 
 def test_they_leave_or_are_put_right() -> None:

@@ -2,10 +2,11 @@
 
 The rows' vectors are cut into folds; a softmax regression trained on the others gives each row's probabilities. To
 these a model of how labels go wrong is fitted, after confident learning: how often each class is labeled as each
-other. A row for which another class is then more probable than its label is noted, with that class; it is dropped or
-relabeled where `action` says so. Classes of fewer than ten rows are found more often than they are wrong: look at what
-is noted before it is dropped (`luthier data review FILE --ledger LEDGER`). Facts: how many, of which labels, taken for
-which.
+other. A row whose label is then probably wrong is noted, with the class that it looks like; `action` has it dropped,
+or relabeled where that class is more probable than its label. A classifier that is often unsure gives few such rows: a
+smaller `least` finds more, and takes more good ones. Classes of fewer than ten rows are found more often than they are
+wrong: look at what is noted before it is dropped (`luthier data review FILE --ledger LEDGER`). Facts: how many, of
+which labels, taken for which.
 Errors: DataError where no row has a class, or there are fewer than two; as load_embedder.
 Source: Northcutt et al. 2021 (arXiv:1911.00068); Dawid and Skene 1979.
 """
@@ -38,6 +39,7 @@ class LabelErrors(Step):
     example: ClassVar[Mapping[str, Any]] = {"action": "drop", "encoder": None, "folds": 3}
 
     action: Literal["note", "drop", "relabel"] = Field("note", description="what happens to such rows")
+    least: float = Field(0.5, gt=0, lt=1, description="smallest probability with which a found label is wrong")
     encoder: str | None = Field(
         "embedded:minilm", description="a model for the vectors; null: counts of hashed words, which find less"
     )
@@ -60,7 +62,7 @@ class LabelErrors(Step):
         folds = stratified_folds(labels, [drawn(context.seed, example.id) for example in judged], self.folds)
         vectors = vectors_of(judged, len(judged), self.encoder)
         true = true_chances(labels, out_of_sample(vectors, labels, folds, epochs=self.epochs, seed=context.seed))
-        wrong, likely = label_errors(labels, true)
+        wrong, likely = label_errors(labels, true, self.least)
         targets = dict(zip(labels.tolist(), (example.target for example in judged), strict=True))
         confused: Counter[str] = Counter()
         number = -1
@@ -71,19 +73,21 @@ class LabelErrors(Step):
                 continue
             given, other = classes.names[labels[number]], classes.names[likely[number]]
             confused[f"{given} for {other}"] += 1
-            sure = f"{true[number, likely[number]]:.2f} against {true[number, labels[number]]:.2f}"
-            reason = f"label probably wrong: looks like {other}, {sure}"
-            yield from self._told(example, reason, targets[int(likely[number])], context)
+            mine, others = true[number, labels[number]], true[number, likely[number]]
+            reason = f"label probably wrong: looks like {other}, {others:.2f} against {mine:.2f}"
+            better = targets[int(likely[number])] if others > mine else None
+            yield from self._told(example, reason, better, context)
         context.facts.update(
             rows=len(judged), probably_wrong=int(wrong.sum()), taken_for=dict(confused.most_common(20))
         )
 
-    def _told(self, example: Example, reason: str, other: Any, context: StepContext) -> Iterator[Example]:
+    def _told(self, example: Example, reason: str, better: Any, context: StepContext) -> Iterator[Example]:
+        """better: the target to give it; None where no other class is more probable than its label."""
         if self.action == "drop":
             context.ledger.drop(example, reason)
-        elif self.action == "relabel":
+        elif self.action == "relabel" and better is not None:
             origin = replace(example.origin, steps=(*example.origin.steps, self.component_name()))
-            after = replace(example, target=other, origin=origin)
+            after = replace(example, target=better, origin=origin)
             context.ledger.change(example, after, reason)
             yield after
         else:
