@@ -211,8 +211,7 @@ def test_the_fast_path_gives_the_loss_and_gradients_of_the_reference_path(
 ) -> None:
     task = one.task()
     loss, exact = reference(one, task, torch.float32)
-    largest = max(float(gradient.norm()) for gradient in exact.values())
-    assert largest > 0
+    assert any(float(gradient.norm()) > 0 for gradient in exact.values())
 
     found_loss, found = fast(one, task, torch.float32, monkeypatch)
     size = sizes(one, task, exact)
@@ -222,11 +221,13 @@ def test_the_fast_path_gives_the_loss_and_gradients_of_the_reference_path(
     assert distance(found, exact) <= FLOAT32 * times
     for name, gradient in exact.items():
         # Some are zero but for rounding, as that of a key's bias, which softmax does not feel.
-        reach = steep * max(size[name], largest / 100)
+        reach = steep * max(size[name], max(size.values()) / 100)
         assert float((found[name] - gradient).norm()) <= FLOAT32 * reach, name
 
-    if BFLOAT16 * times > 0.5:
-        return  # bf16 does not tell the two answers apart: whatever it says of their difference is rounding
+    if BFLOAT16 * times > 0.5 or one.objective not in defaults("objectives"):
+        # bf16 does not tell the two answers apart, and whatever it says of their difference is rounding; or an
+        # objective's parameters are tried, which round as its defaults do.
+        return
     ours, theirs = [], []
     for draw in range(DRAWS):
         wanted_loss, wanted = reference(one, task, torch.float32, draw) if draw else (loss, exact)
