@@ -51,10 +51,10 @@ This card is written by `tools/ship_nano.py` from the records of its data, its t
 LIMITS = """## Limits
 
 It knows nothing reliable about the world, has seen instructions and exercises but is not measured on following any
-before it is tuned, reads English only, and 512 tokens at most. Old books are among its sources: it repeats their views and their words, slurs included, and what it
-says of women, men and peoples is theirs. The share of *she* after occupations is measured above and on the page of
-evidence, and so is what it learned by heart. Nothing was done against either. It is no base for anything that meets the
-public.
+before it is tuned, reads English only, and 512 tokens at most. Old books are among its sources: it repeats their views
+and their words, slurs included, and what it says of women, men and peoples is theirs. The share of *she* after
+occupations is measured above and on the page of evidence, and so is what it learned by heart. Nothing was done against
+either. It is no base for anything that meets the public.
 """
 
 
