@@ -101,9 +101,9 @@ def _shown(asked: Reading, found: Sequence[Record | BadRow], told: tuple[Format,
         except DataError as error:
             because, problem = error.problems[0].found, error
     if chosen is not None:
-        for record in records:
-            example = asked.example(chosen, record)
-            examples.append(example) if isinstance(example, Example) else bad.append(example)
+        made = [asked.example(chosen, record) for record in records]
+        examples = [one for one in made if isinstance(one, Example)]
+        bad += [one for one in made if isinstance(one, BadRow)]
     classes = Counter(example.target for example in examples if isinstance(example.target, str))
     return ShownFile(
         asked.shown,
