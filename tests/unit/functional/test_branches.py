@@ -12,6 +12,7 @@ from tiny import make_bert, make_llama
 from luthier.core.contracts import Batch, Row
 from luthier.functional.branches import branch_counts, branch_grid, branch_index, branch_sums, only_branch, unshared
 from luthier.functional.packing import pack
+from luthier.models.recompute import recompute
 from luthier.models.roles import Role, role_of
 
 
@@ -168,3 +169,13 @@ def test_a_branch_does_not_feel_its_siblings() -> None:
     kept = second - 1
     assert torch.equal(before[-kept:], after[-kept:])
     assert not torch.equal(before[:-kept], after[:-kept])
+
+
+def test_blocks_that_are_computed_again_keep_the_branches() -> None:
+    role = role_of(make_llama(), 0)
+    role.model.train()
+    once = gradients(role, pack(trees()))
+    recompute(role.model)
+    again = gradients(role, pack(trees()))
+    assert torch.equal(once[0], again[0])
+    assert all(torch.equal(gradient, again[1][name]) for name, gradient in once[1].items())
