@@ -18,7 +18,8 @@ from luthier.core.component import build
 from luthier.core.contracts import Adaptation, Objective, Schedule
 from luthier.core.errors import ModelError
 from luthier.engine.optimize import Stepper
-from luthier.engine.step import accumulate
+from luthier.engine.step import accumulate, mean_loss
+from luthier.models.attention import still
 from luthier.models.load import Loaded
 from luthier.models.roles import Models, Role, role_of
 
@@ -88,7 +89,16 @@ def answers(role: Role, task: Task) -> torch.Tensor:
 
 
 def train(model: torch.nn.Module, pad: int, adaptation: Adaptation, task: Task, steps: int = STEPS) -> list[float]:
-    """Steps of AdamW as the engine makes them; their losses. All that is ever unfrozen moves from the first one."""
+    """Steps of AdamW as the engine makes them; their losses. All that is ever unfrozen moves from the first one.
+
+    What is solved takes no step: the losses are those before and after.
+    """
+    if adaptation.solved:
+        models = Models(role_of(model, pad))
+        before = mean_loss(task.objective, models, [task.batch()])
+        with still(model):
+            adaptation.solve(models.policy, [task.batch()])
+        return [before, mean_loss(task.objective, models, [task.batch()])]
     optimizer, schedule = build("optimizers", "adamw"), build("schedules", "constant")
     assert isinstance(schedule, Schedule)
     stepper = Stepper(optimizer, schedule, adaptation.groups(model), lr=1e-3, total=steps, clip=1.0)  # type: ignore[arg-type]

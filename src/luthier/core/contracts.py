@@ -311,13 +311,22 @@ class Adaptation(Component):
     usual_lr: ClassVar[float]
     """The peak learning rate for AdamW where the recipe names none."""
 
+    solved: ClassVar[bool] = False
+    """Whether `solve` finds what trains at once, in place of steps."""
+
     @property
     def learns_tokens(self) -> bool:
         """Whether the rows of new tokens train, in the embedding and in the output layer."""
         return False
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """The model with requires_grad set and modules injected; at step 0 its outputs equal the given model's."""
+        """The model with requires_grad set and modules injected; at step 0 its outputs equal the given model's (but for
+        a part that is `solved`).
+        """
+        raise NotImplementedError(type(self).__name__)
+
+    def solve(self, role: Role, batches: Iterable[Batch]) -> None:
+        """Finds what trains from all rows of the training data, where `solved`; the model is still meanwhile."""
         raise NotImplementedError(type(self).__name__)
 
     def groups(self, model: nn.Module) -> list[ParameterGroup]:

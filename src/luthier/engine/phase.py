@@ -31,6 +31,7 @@ from .device import Compute
 from .fit import Fit, FitResult, fit
 from .precompute import precompute
 from .room import Room, make_room
+from .solve import solve
 
 __all__ = [
     "Setting",
@@ -270,7 +271,7 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
     if room.note:
         setting.log("note", phase=phase.name, text=room.note)
     asked = partial(_asked, setting, number, policy, room)
-    result = fit(
+    result = (solve if phase.adaptation.solved else fit)(
         Fit(
             models=Models(policy),
             objective=phase.objective,

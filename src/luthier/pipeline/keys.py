@@ -74,7 +74,7 @@ def base_key(setting: Setting) -> Key:
     last, inputs = setting.recipe.phases[-1], _inputs(setting, "base")
     encoding = {"objective": describe(last.objective), "max_length": last.max_length, "overlong": last.overlong}
     plain = setting.recipe.plain()
-    checking = {"checks": _with_contents(plain.get("checks"), inputs), "decoding": plain.get("decoding")}
+    checking = {"checks": _checks(plain.get("checks"), inputs), "decoding": plain.get("decoding")}
     return _key(
         {"phase": train_key(setting, base_phase(setting.recipe)).digest, "encoding": encoding, **checking}, inputs
     )
@@ -106,6 +106,13 @@ def _other_starts(recipe: Recipe, number: int) -> list[str]:
     names = [phase.name for phase in recipe.phases]
     starts = [phase.from_ for phase in recipe.phases[: number + 1]]
     return [start for start in starts if start is not None and start not in names]
+
+
+def _checks(checks: Any, inputs: Inputs) -> Any:
+    """The checks, with the digests of the files that their parameters name; one by its name alone has none, whatever
+    lies beside it (a run's folder may be called as a check is).
+    """
+    return checks and [check if isinstance(check, str) else _with_contents(check, inputs) for check in checks]
 
 
 def _with_contents(value: Any, inputs: Inputs) -> Any:

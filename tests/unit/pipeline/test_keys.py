@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from luthier.data.inputs import Inputs
 from luthier.pipeline import keys
 
 
@@ -23,3 +24,14 @@ def test_the_card_of_the_model_is_no_part_of_it(tmp_path: Path) -> None:
     before = keys._source_digest(str(tmp_path))
     (tmp_path / "README.md").write_text("about the model")
     assert keys._source_digest(str(tmp_path)) == before
+
+
+def test_a_folder_called_as_a_check_is_none_of_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parity").mkdir()
+    (tmp_path / "parity" / "events.jsonl").write_text("{}")
+    (tmp_path / "general.jsonl").write_text("{}")
+    inputs = Inputs({})
+    found = keys._checks(["parity", {"forgetting": {"on": "general.jsonl"}}], inputs)
+    assert found[0] == "parity"
+    assert [Path(path).name for path in inputs.digests] == ["general.jsonl"]
