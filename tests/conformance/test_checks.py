@@ -54,7 +54,7 @@ def context(task: Task) -> CheckContext:
 def measured(check: Check, task: Task) -> dict[str, Scores]:
     """The scores of every subject that the check asks for; base and the others differ."""
     given = context(task)
-    items = check.examples(examples(task.part, 8, scored=True), given)
+    items = check.examples(examples(task.part, 8, task=task.objective.task), given)
     return {
         name: check.measure(subject(name, task, 0.0 if name == "base" else 0.05), items, given)
         for name in check.subjects
@@ -128,9 +128,9 @@ def test_measuring_repeats_itself_and_leaves_the_model_alone(check: Check, objec
     one = subject(name, task)
     one.role.model.train()
     before = {key: value.clone() for key, value in one.role.model.state_dict().items()}
-    items = check.examples(examples(part, 8, scored=True), given)
+    items = check.examples(examples(part, 8, task=task.objective.task), given)
     scores = check.measure(one, items, given)
-    again = check.measure(one, check.examples(examples(part, 8, scored=True), given), given)
+    again = check.measure(one, check.examples(examples(part, 8, task=task.objective.task), given), given)
     assert one.role.model.training
     assert all(torch.equal(value, before[key]) for key, value in one.role.model.state_dict().items())
     for key, values in scores.values.items():

@@ -70,11 +70,11 @@ SENTENCES = (
 )
 
 
-def examples(part: str, count: int = 6, *, scored: bool = False) -> list[Example]:
+def examples(part: str, count: int = 6, *, task: str | None = None) -> list[Example]:
     """Rows that carry `part` (and a class as target, or a tag for each token), of different lengths and contents.
 
     Answers come with a prompt: a chosen one with a rejected one, a completion with its worth; a comes with b,
-    and with how alike the two are where the pairs are `scored`.
+    and with how alike the two are where it is a task to tell; a text to be scored comes with a number.
     """
     found = []
     for number in range(count):
@@ -84,10 +84,10 @@ def examples(part: str, count: int = 6, *, scored: bool = False) -> list[Example
             continue
         if part == "a":
             texts = {name: _part("text", number + step) for step, name in enumerate(("a", "b"))}
-            found.append(Example(f"row:{number}", texts, origin, number / count if scored else None))
+            found.append(Example(f"row:{number}", texts, origin, number / count if task == "features" else None))
             continue
         content = _part(part, number)
-        target: Any = CLASSES[number % 3]
+        target: Any = float(number) if task == "sequence_score" else CLASSES[number % 3]
         if part == "tokens":
             assert isinstance(content, str)
             target = tuple(_tag(word) for word in content.split(" "))
@@ -160,7 +160,7 @@ class Task:
     @classmethod
     def of(cls, objective: Objective, part: str | None = None) -> Task:
         part = part or sorted(objective.needs)[0]
-        given = examples(part)
+        given = examples(part, task=objective.task if objective.task == "sequence_score" else None)
         facts = objective.survey(given)
         encoding = Encoding(tokenizer_of(), max_length=128, facts=facts)
         rows = objective.complete(encode_all(objective, given, encoding), seed=1)

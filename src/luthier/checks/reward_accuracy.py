@@ -32,6 +32,7 @@ class RewardAccuracy(Check):
 
     example: ClassVar[Mapping[str, Any]] = {"limit": 200}
     tasks: ClassVar[frozenset[str]] = frozenset({"sequence_score"})
+    needs: ClassVar[frozenset[str]] = frozenset({"chosen", "completion"})
     limit: int | None = Field(None, gt=0, description="at most so many rows, chosen by their ids")
 
     def examples(self, test: Sequence[Example], context: CheckContext) -> Sequence[Example]:

@@ -113,13 +113,13 @@ def generate(
     seed: int = 1,
 ) -> None:
     """Answer one prompt with a run's model; a classifier names its most probable classes."""
-    from .talk import Talker, classify, is_classifier, say
+    from .talk import Talker, is_classifier, named, say
 
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise LuthierError("the prompt is empty", expected="a text for the model to answer")
     if is_classifier(folder):
-        say("\n".join(f"{chance:7.2%}  {name}" for name, chance in classify(folder, text)))
+        say(named(folder, text))
         return
     say(Talker(folder, max_new_tokens, temperature, seed).answer([("user", text)]))
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -13,7 +14,10 @@ from ..core.errors import LuthierError
 from ..core.example import Turn
 from ..core.printable import printable
 
-__all__ = ["Talker", "classify", "converse", "is_classifier", "say"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Talker", "classify", "converse", "is_classifier", "named", "say"]
 
 SHOWN_CLASSES = 5
 
@@ -81,26 +85,47 @@ def _model_of(folder: Path) -> Path:
 
 def is_classifier(folder: Path) -> bool:
     """Whether the run's model names classes instead of writing text."""
-    config = json.loads((_model_of(folder) / "config.json").read_text(encoding="utf-8"))
-    return any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+    return any(str(name).endswith("ForSequenceClassification") for name in _config(folder).get("architectures") or ())
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((_model_of(folder) / "config.json").read_text(encoding="utf-8"))
+    return config
 
 
 def classify(folder: Path, text: str) -> list[tuple[str, float]]:
     """The most probable classes of a text, at most five, with their probabilities (of several labels each its own)."""
+    return _classes(*_logits(folder, text))
+
+
+def named(folder: Path, text: str) -> str:
+    """What a classifier says of a text, a class a line; or the number that the model gives, in its data's units."""
+    logits, config = _logits(folder, text)
+    if config.problem_type == "regression":
+        target = getattr(config, "target", None) or {"mean": 0.0, "spread": 1.0}
+        return f"{float(logits[0]) * target['spread'] + target['mean']:.4g}"
+    return "\n".join(f"{chance:7.2%}  {name}" for name, chance in _classes(logits, config))
+
+
+def _logits(folder: Path, text: str) -> tuple[Tensor, Any]:
+    """[C] logits of the text, and the model's configuration."""
     import torch
 
     from ..models.load import load_model
 
-    loaded = load_model(str(_model_of(folder)), "sequence_classification")
+    task = "sequence_score" if _config(folder).get("problem_type") == "regression" else "sequence_classification"
+    loaded = load_model(str(_model_of(folder)), task)  # type: ignore[arg-type]
     limit = getattr(loaded.model.config, "max_position_embeddings", None) or 512
     encoded = loaded.tokenizer(text, return_tensors="pt", truncation=True, max_length=limit)
     with torch.inference_mode():
-        logits = loaded.model(**encoded).logits[0].double()
-    several = loaded.model.config.problem_type == "multi_label_classification"
+        return loaded.model(**encoded).logits[0].double(), loaded.model.config
+
+
+def _classes(logits: Tensor, config: Any) -> list[tuple[str, float]]:
+    several = config.problem_type == "multi_label_classification"
     chances = logits.sigmoid() if several else logits.softmax(-1)
-    names = loaded.model.config.id2label
     order = sorted(range(len(chances)), key=lambda index: (-float(chances[index]), index))
-    return [(str(names[index]), float(chances[index])) for index in order[:SHOWN_CLASSES]]
+    return [(str(config.id2label[index]), float(chances[index])) for index in order[:SHOWN_CLASSES]]
 
 
 def say(text: str) -> None:

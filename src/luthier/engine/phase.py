@@ -126,6 +126,8 @@ def open_model(
         dropout=dropout,
         seed=setting.seed,
     )
+    if "target" in facts:  # the units of what the head says go wherever the model goes
+        loaded.model.config.target = facts["target"]
     if loaded.carried is not None:
         raise ModelError(
             f"the model carries the adaptation {loaded.carried}, which cannot be folded into its weights",

@@ -92,10 +92,11 @@ class ModelSubject:
         self._refuse_lost(examples, owners)
 
         def numbers(batch: Batch) -> torch.Tensor:
-            return branch_grid(self.role.class_logits(batch)[:, 0].double(), batch)[0]
+            said = self.role.class_logits(batch)[:, :1].double()
+            return said if batch.branches is None else branch_grid(said[:, 0], batch)[0]
 
         found = self._by_row(rows, numbers)
-        return [values[: len(row.branches)] for row, values in zip(rows, found, strict=True)]
+        return [values[: len(row.branches) or 1] for row, values in zip(rows, found, strict=True)]
 
     def _by_row(self, rows: Sequence[Row], values: Callable[[Batch], torch.Tensor]) -> list[Floats]:
         """What `values` gives for the rows of a batch, [S, ...], in the order of the rows."""

@@ -166,7 +166,7 @@ class Contrast(Objective):
 
 def _kind(example: Example) -> str:
     if "a" not in example.parts:
-        return "texts" if example.target is None else "classes"
+        return "classes" if isinstance(example.target, (str, tuple)) else "texts"
     if example.target is not None or "b" not in example.parts:
         raise DataError(
             f"the row '{example.id}' says of its pair: '{example.target}'",

@@ -136,7 +136,9 @@ _TASKS = {
     "classify": "text-classification",
     "contrast": "sentence-similarity",
     "masked_lm": "fill-mask",
+    "ordinal": "text-classification",
     "reward": "text-classification",
+    "score": "text-classification",
     "tag": "token-classification",
 }
 """What the hub calls the tasks of objectives; the others write text."""
