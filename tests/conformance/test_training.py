@@ -133,7 +133,8 @@ def test_nothing_to_learn_is_zero_attached_to_the_graph(objective: Objective, pa
     loaded = home(task)
     models = models_of(loaded)
     batch = task.batch()
-    empty = replace(batch, supervised=torch.zeros_like(batch.supervised))
+    none = {name: value[:0] for name, value in batch.tokens.items()}
+    empty = replace(batch, supervised=torch.zeros_like(batch.supervised), tokens=none)
     by_token = any(not torch.equal(counts, batch.weights) for counts in objective.counts(batch).values())
     for nothing in [task.batch(0, 1, weight=0.0), *([empty] if by_token else [])]:
         loaded.model.zero_grad()

@@ -166,7 +166,9 @@ class Task:
         rows = objective.complete(encode_all(objective, given, encoding), seed=1)
         if objective.roles:
             start = load(home(objective.task), objective.task, facts)
-            rows = precompute(objective, role_of(start.model, 0), rows, device=CPU, micro_tokens=96)
+            role = role_of(start.model, 0)
+            others = dict.fromkeys(objective.sources(), role)
+            rows = precompute(objective, role, rows, device=CPU, micro_tokens=96, others=others)
         return cls(objective, part, facts, rows)
 
     def batch(self, *chosen: int, weight: float | None = None) -> Batch:

@@ -36,6 +36,7 @@ class Row:
     row; None: the token itself, told by what precedes it.
     branches: lengths of the branches at the row's end; what is before them is the beginning of each. A branch starts
     with a token that is not supervised: the last one of the prompt, so that what it predicts lies beside it.
+    tokens: [n, ...] of each of its supervised tokens, in order: what another role said there.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Row:
     repeat: float = 1.0
     targets: Ints | None = None
     branches: tuple[int, ...] = ()
+    tokens: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Batch:
     targets: [T] int64, or None, as in Row.
     branches: [B, 2] int64, or None: of each branch its row and its first token, in order; a branch ends where the next
     one or its row does.
+    tokens: [N, ...] of each supervised token, in order, as in Row.
     """
 
     ids: Tensor
@@ -70,6 +73,7 @@ class Batch:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     targets: Tensor | None = None
     branches: Tensor | None = None
+    tokens: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -92,6 +96,7 @@ class Batch:
             fields={name: move(value) for name, value in self.fields.items()},
             targets=None if self.targets is None else move(self.targets),
             branches=None if self.branches is None else move(self.branches),
+            tokens={name: move(value) for name, value in self.tokens.items()},
         )
 
     def with_fields(self, **fields: Tensor) -> Batch:

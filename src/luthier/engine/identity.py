@@ -55,7 +55,7 @@ def weights_of_model(model: nn.Module) -> list[Any]:
 def _rows(rows: Sequence[Row]) -> str:
     digest = hashlib.sha256()
     for row in rows:
-        fields = sorted(row.fields.items())
+        fields = [*sorted(row.fields.items()), *sorted(row.tokens.items())]
         shapes = [(name, str(value.dtype), value.shape) for name, value in fields]
         said = (row.id, len(row.ids), row.branches, row.weight, row.repeat, sorted(row.groups.items()), shapes)
         digest.update(repr(said).encode())

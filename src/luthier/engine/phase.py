@@ -32,6 +32,7 @@ from .fit import Fit, FitResult, fit
 from .precompute import precompute
 from .room import Room, make_room
 from .solve import solve
+from .teachers import open_sources
 
 __all__ = [
     "Setting",
@@ -92,6 +93,8 @@ def examine_models(setting: Setting) -> None:
         source, _ = _before(setting.recipe, number)
         if source is not None:
             examine(source, phase.objective.task)
+        for teacher in phase.objective.sources().values():
+            examine(teacher, phase.objective.task)
 
 
 def open_model(
@@ -272,15 +275,15 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
         setting.log("note", phase=phase.name, text=f"gradient checkpointing is on: {room.because}")
     if room.note:
         setting.log("note", phase=phase.name, text=room.note)
-    asked = partial(_asked, setting, number, policy, room)
+    rows, validation = _asked(setting, number, loaded, policy, room, rows, validation)
     result = (solve if phase.adaptation.solved else fit)(
         Fit(
             models=Models(policy),
             objective=phase.objective,
             adaptation=phase.adaptation,
             phase=phase,
-            rows=asked("train", rows),
-            validation=asked("validation", validation),
+            rows=rows,
+            validation=validation,
             penalties=penalties,
             renewal=phase.objective.renewal(encoding, setting.seed),
             folder=setting.phase_folder(number) / "checkpoints",
@@ -300,18 +303,36 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
     return result
 
 
-def _asked(setting: Setting, number: int, policy: Role, room: Room, split: str, rows: Sequence[Row]) -> list[Row]:
+def _asked(
+    setting: Setting,
+    number: int,
+    loaded: Loaded,
+    policy: Role,
+    room: Room,
+    train: Sequence[Row],
+    validation: Sequence[Row],
+) -> tuple[list[Row], list[Row]]:
     """The rows with what the objective asks other roles about them; kept in the phase's folder."""
-    phase = setting.recipe.phases[number]
-    return precompute(
+    phase, compute = setting.recipe.phases[number], setting.compute
+    facts, every = facts_of(setting, number), [*train, *validation]
+    asked = partial(
+        precompute,
         phase.objective,
         policy,
-        rows,
-        device=setting.compute.device,
+        device=compute.device,
         micro_tokens=room.micro_tokens,
-        file=setting.phase_folder(number) / f"reference-{split}.safetensors",
-        note=lambda text: setting.log("note", phase=phase.name, text=f"{split}: {text}"),
+        others=open_sources(phase.objective, loaded, facts, every, dtype=compute.dtype, device=compute.device),
     )
+    found = []
+    for split, rows in (("train", train), ("validation", validation)):
+        file = setting.phase_folder(number) / f"reference-{split}.safetensors"
+        note = partial(_note, setting, phase, split)
+        found.append(asked(rows, file=file, note=note))
+    return found[0], found[1]
+
+
+def _note(setting: Setting, phase: Phase, split: str, text: str) -> None:
+    setting.log("note", phase=phase.name, text=f"{split}: {text}")
 
 
 def _lengths(rows: Sequence[Row]) -> list[int]:
@@ -346,9 +367,11 @@ def fit_head(setting: Setting, splits: Splits, number: int = 0) -> Loaded:
     room = make_room(model, plain, machine, setting.compute.device, _lengths(rows), validates=bool(validation))
     if room.note:
         setting.log("note", text=room.note)
+    policy = role_of(model, loaded.tokenizer.pad_token_id, loaded.pooling)
+    rows, validation = _asked(setting, number, loaded, policy, room, rows, validation)
     fit(
         Fit(
-            models=Models(role_of(model, loaded.tokenizer.pad_token_id, loaded.pooling)),
+            models=Models(policy),
             objective=phase.objective,
             adaptation=head,
             phase=plain,

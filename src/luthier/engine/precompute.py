@@ -3,7 +3,7 @@
 The reference is the policy itself before its first step: every adaptation leaves the model's answers as they were until
 it is trained, whatever it trains (a tied output layer, embeddings, a head), so that no second model is held and none
 has to be switched back. What was kept is used again for a row whose tokens are the same, asked of a model whose weights
-are the same; the template and the tokenizer are in the tokens.
+are the same; the template and the tokenizer are in the tokens. A teacher is a model of its own (engine/teachers.py).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..core.contracts import Objective, Role, Row
+from ..core.contracts import Batch, Objective, Role, Row
 from ..core.errors import ModelError
 from ..core.run import digest_of
 from ..functional.packing import micro_batches, pack
@@ -42,28 +43,34 @@ def precompute(
     *,
     device: torch.device,
     micro_tokens: int,
+    others: Mapping[str, Role] | None = None,
     file: Path | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> list[Row]:
     """The rows with the fields that the objective asks other roles for; as they are where it names no role.
 
-    reference: the policy, not trained yet. file: where the fields are kept; None keeps nothing. note: is told what was
-    done.
+    reference: the policy, not trained yet. others: the models of the objective's `sources`, by role. file: where the
+    fields are kept; None keeps nothing. note: is told what was done.
     """
     if not objective.roles or not rows:
         return list(rows)
     began = time.monotonic()
-    known = _Kept(file, digest_of([objective.component_name(), weights_of_model(reference.model)]))
+    given = dict(others or {})
+    asked = [reference.model, *(given[name].model for name in sorted(given))]
+    known = _Kept(file, _belongs(objective, given or {"reference": reference}), objective.of_tokens)
     names = [_digest(row) for row in rows]
     todo = [index for index, name in enumerate(names) if name not in known.values]
     lengths = [len(row.ids) for row in rows]
     todo.sort(key=lambda index: (-lengths[index], index))  # memory runs out at once or never
     saved = time.monotonic()
-    models = Models(reference, {"reference": reference})
-    with still(reference.model):
+    models = Models(reference, {"reference": reference, **given})
+    with ExitStack() as stack:
+        for model in asked:
+            stack.enter_context(still(model))
         for chosen in micro_batches(todo, lengths, micro_tokens):
-            found = objective.precompute(models, pack([rows[index] for index in chosen]).to(device))
-            arrays = {field: value.cpu().numpy() for field, value in found.items()}
+            batch = pack([rows[index] for index in chosen])
+            found = objective.precompute(models, batch.to(device))
+            arrays = {field: _by_row(batch, value, field in objective.of_tokens) for field, value in found.items()}
             for place, index in enumerate(chosen):
                 known.values[names[index]] = {field: value[place] for field, value in arrays.items()}
             if time.monotonic() - saved > _SAVED_EVERY:
@@ -71,13 +78,34 @@ def precompute(
                 saved = time.monotonic()
     if todo:
         known.write()
-        note(_told(len(todo), len(rows), time.monotonic() - began))
-    return [replace(row, fields={**row.fields, **known.values[name]}) for row, name in zip(rows, names, strict=True)]
+        note(_told(" and ".join(sorted(objective.roles)), len(todo), len(rows), time.monotonic() - began))
+    return [_with(row, known.values[name], objective.of_tokens) for row, name in zip(rows, names, strict=True)]
 
 
-def _told(asked: int, rows: int, seconds: float) -> str:
+def _belongs(objective: Objective, asked: Mapping[str, Role]) -> str:
+    parameters = {name: getattr(objective, name) for name in objective.asked_with}
+    weights = {name: weights_of_model(role.model) for name, role in asked.items()}
+    return digest_of([objective.component_name(), weights, parameters])
+
+
+def _by_row(batch: Batch, value: Tensor, of_tokens: bool) -> list[NDArray[Any]]:
+    """What belongs to each row: of [S, ...] its own, of [N, ...] those of its supervised tokens."""
+    array = value.cpu().numpy()
+    if not of_tokens:
+        return list(array)
+    marks = np.concatenate([[0], batch.supervised.cumsum(0).numpy()])
+    return np.split(array, marks[batch.starts[1:-1].numpy()])
+
+
+def _with(row: Row, found: Mapping[str, NDArray[Any]], of_tokens: frozenset[str]) -> Row:
+    fields = {name: value for name, value in found.items() if name not in of_tokens}
+    tokens = {name: value for name, value in found.items() if name in of_tokens}
+    return replace(row, fields={**row.fields, **fields}, tokens={**row.tokens, **tokens})
+
+
+def _told(whom: str, asked: int, rows: int, seconds: float) -> str:
     kept = f", {rows - asked} were kept from before" if asked < rows else ""
-    return f"the reference was asked about {asked} rows in {seconds:,.1f} s{kept}"
+    return f"the {whom} was asked about {asked} rows in {seconds:,.1f} s{kept}"
 
 
 def _digest(row: Row) -> str:
@@ -87,10 +115,13 @@ def _digest(row: Row) -> str:
 
 
 class _Kept:
-    """The fields by the digest of their row, in a file that belongs to one objective and one model."""
+    """The fields by the digest of their row, in a file that belongs to one objective and one model.
 
-    def __init__(self, file: Path | None, belongs: str) -> None:
-        self.file, self.belongs = file, belongs
+    Fields of tokens lie end to end, and `lengths` says how many belong to each row.
+    """
+
+    def __init__(self, file: Path | None, belongs: str, of_tokens: frozenset[str] = frozenset()) -> None:
+        self.file, self.belongs, self.of_tokens = file, belongs, of_tokens
         self.values: Values = {}
         if file is not None and file.is_file():
             try:
@@ -99,7 +130,9 @@ class _Kept:
                 return  # torn: what it held is asked again
             if _text(found.pop("belongs", None)) == belongs:
                 names = found.pop("rows").numpy()
-                fields = {name: value.numpy() for name, value in found.items()}
+                ends = found.pop("lengths", torch.zeros(0, dtype=torch.int64)).cumsum(0)[:-1].numpy()
+                fields: dict[str, Any] = {name: value.numpy() for name, value in found.items()}
+                fields = {n: np.split(value, ends) if n in self.of_tokens else value for n, value in fields.items()}
                 self.values = {
                     bytes(name).hex(): {field: value[at] for field, value in fields.items()}
                     for at, name in enumerate(names)
@@ -116,7 +149,11 @@ class _Kept:
         }
         fields: Mapping[str, Any] = self.values[order[0]]
         for field in fields:
-            tensors[field] = torch.from_numpy(np.stack([self.values[name][field] for name in order]))
+            every = [self.values[name][field] for name in order]
+            of_tokens = field in self.of_tokens
+            tensors[field] = torch.from_numpy(np.concatenate(every) if of_tokens else np.stack(every))
+            if of_tokens:
+                tensors["lengths"] = torch.tensor([len(value) for value in every])
         write_tensors(self.file, tensors, {"format": "pt"})
 
 

@@ -100,6 +100,7 @@ def only_branch(batch: Batch, number: int) -> Batch:
     chosen = range(number, len(batch.branches), each)
     bounds = list(pairwise(plain.starts.tolist()))
     at = torch.cat([torch.arange(*bounds[index]) for index in chosen]).to(batch.ids.device)
+    kept = torch.zeros_like(plain.supervised).index_fill(0, at, True)[plain.supervised]
     lengths = [bounds[index][1] - bounds[index][0] for index in chosen]
     return replace(
         batch,
@@ -109,4 +110,5 @@ def only_branch(batch: Batch, number: int) -> Batch:
         supervised=plain.supervised.index_select(0, at),
         targets=None if plain.targets is None else plain.targets.index_select(0, at),
         branches=None,
+        tokens={name: value[kept] for name, value in batch.tokens.items()},
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["CHUNK", "SLICE", "logps_of_logits", "token_logps", "token_logps_through"]
+__all__ = ["CHUNK", "SLICE", "logps_of_logits", "read_through", "token_logps", "token_logps_through"]
 
 CHUNK = 2**25
 """Logits of one chunk: 64 MB in bfloat16, small enough to stay cheap and large enough for a full-speed product."""
@@ -65,19 +65,38 @@ def token_logps_through(
     scale: float | None = None,
     smoothing: float = 0.0,
 ) -> Tensor:
-    """[N] float32: the same for an output layer that is any function of hidden states (an adapted one), by autograd.
+    """[N] float32: the same for an output layer that is any function of hidden states (an adapted one), by autograd."""
+
+    def picked(logits: Tensor, targets: Tensor) -> tuple[Tensor]:
+        return (logps_of_logits(logits, targets, smoothing),)
+
+    (found,) = read_through(head, hidden, picked, targets, vocabulary=vocabulary, softcap=softcap, scale=scale)
+    return found
+
+
+def read_through(
+    head: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    read: Callable[..., tuple[Tensor, ...]],
+    *given: Tensor,
+    vocabulary: int,
+    softcap: float | None = None,
+    scale: float | None = None,
+) -> tuple[Tensor, ...]:
+    """What `read(logits [n, V], *given [n, ...])` finds at the positions of `hidden` [N, H]: tensors [N, ...].
 
     Each chunk is computed again in the backward pass, so that here too the logits never exist as a whole.
     """
 
-    def part(hidden: Tensor, targets: Tensor) -> Tensor:
-        return logps_of_logits(_bend(head(hidden), softcap, scale), targets, smoothing)
+    def part(hidden: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        return read(_bend(head(hidden), softcap, scale), *given)
 
     size = max(1, CHUNK // vocabulary)
     if len(hidden) <= size:
-        return part(hidden, targets)
-    pieces = zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
-    return torch.cat([checkpoint(part, *piece, use_reentrant=False) for piece in pieces])
+        return part(hidden, *given)
+    pieces = zip(*(torch.split(one, size) for one in (hidden, *given)), strict=True)
+    found = [checkpoint(part, *piece, use_reentrant=False) for piece in pieces]
+    return tuple(torch.cat(column) for column in zip(*found, strict=True))
 
 
 def logps_of_logits(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:

@@ -31,6 +31,8 @@ def pack(rows: Sequence[Row]) -> Batch:
         assert preceded, f"row {row.id}: its first token is supervised, but nothing precedes it"
         assert row.targets is None or len(row.ids) == len(row.targets), f"row {row.id}: a target for each id"
         assert row.fields.keys() == rows[0].fields.keys(), f"row {row.id} has other fields than row {rows[0].id}"
+        assert row.tokens.keys() == rows[0].tokens.keys(), f"row {row.id} has other tokens than row {rows[0].id}"
+        assert all(len(value) == row.supervised.sum() for value in row.tokens.values()), f"row {row.id}: tokens"
         assert bool(row.branches) == bool(rows[0].branches), "some rows branch and some do not"
         firsts = _firsts(row)
         assert min(firsts, default=0) >= 0, f"row {row.id}: branches {row.branches} of {len(row.ids)} tokens"
@@ -49,6 +51,7 @@ def pack(rows: Sequence[Row]) -> Batch:
         groups={name: tuple(row.groups.get(name, "") for row in rows) for name in groups},
         targets=_targets(rows),
         branches=_branches(rows) if rows[0].branches else None,
+        tokens={name: torch.from_numpy(np.concatenate([row.tokens[name] for row in rows])) for name in rows[0].tokens},
     )
 
 

@@ -56,6 +56,7 @@ def _part(batch: Batch, chosen: Tensor) -> Part:
     marks = batch.supervised.index_select(0, tokens)
     number = batch.supervised.cumsum(0) - 1
     numbers = chosen.tolist()
+    places = number.index_select(0, tokens)[marks]
     part = Batch(
         batch.ids.index_select(0, tokens),
         torch.cat([batch.starts[:1], batch.starts.diff().index_select(0, chosen).cumsum(0, dtype=batch.starts.dtype)]),
@@ -66,8 +67,9 @@ def _part(batch: Batch, chosen: Tensor) -> Part:
         {name: value.index_select(0, chosen) for name, value in batch.fields.items()},
         {name: tuple(values[at] for at in numbers) for name, values in batch.groups.items()},
         None if batch.targets is None else batch.targets.index_select(0, tokens),
+        tokens={name: value.index_select(0, places) for name, value in batch.tokens.items()},
     )
-    return Part(part, chosen, tokens, number.index_select(0, tokens)[marks])
+    return Part(part, chosen, tokens, places)
 
 
 def joined(places: Sequence[Tensor], found: Sequence[Tensor]) -> Tensor:

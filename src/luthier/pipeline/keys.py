@@ -57,6 +57,7 @@ def train_key(setting: Setting, number: int) -> Key:
             "data": setting.folder.done("prepare")["key"],
             "model": _source_digest(recipe.model),
             "from": [_source_digest(source) for source in _other_starts(recipe, number)],
+            **_sources(recipe, number),
             "phases": [phase.model_dump(mode="json", by_alias=True) for phase in recipe.phases[: number + 1]],
             "template": _with_contents(recipe.chat_template, inputs),
             # Only where there are any: a recipe that does not use an option keeps its finished stages.
@@ -113,6 +114,12 @@ def _checks(checks: Any, inputs: Inputs) -> Any:
     lies beside it (a run's folder may be called as a check is).
     """
     return checks and [check if isinstance(check, str) else _with_contents(check, inputs) for check in checks]
+
+
+def _sources(recipe: Recipe, number: int) -> dict[str, list[str]]:
+    """The digests of models in other roles (teachers), where phases up to `number` have any."""
+    named = [source for phase in recipe.phases[: number + 1] for source in phase.objective.sources().values()]
+    return {"sources": [_source_digest(source) for source in named]} if named else {}
 
 
 def _with_contents(value: Any, inputs: Inputs) -> Any:

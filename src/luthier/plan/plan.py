@@ -36,6 +36,7 @@ from ..engine.fit import VALIDATIONS, Fit
 from ..engine.phase import Setting
 from ..engine.precompute import precompute
 from ..engine.room import USUAL_TOKENS, Room, make_room
+from ..engine.teachers import open_sources
 from ..evaluate.subject import ModelSubject
 from ..models.load import Loaded
 from ..models.recompute import recompute
@@ -238,9 +239,10 @@ class _Planning:
         policy = role_of(loaded.model, loaded.tokenizer.pad_token_id)
         if phase.objective.roles:
             few = spread(rows, 2 * STEPS * room.micro_tokens)
-            rows = precompute(
-                phase.objective, policy, few, device=setting.compute.device, micro_tokens=room.micro_tokens
-            )
+            compute, facts = setting.compute, phases.facts_of(setting, number)
+            others = open_sources(phase.objective, loaded, facts, rows, dtype=compute.dtype, device=compute.device)
+            tokens = room.micro_tokens
+            rows = precompute(phase.objective, policy, few, device=compute.device, micro_tokens=tokens, others=others)
         return Fit(
             models=Models(policy),
             objective=phase.objective,

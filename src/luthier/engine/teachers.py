@@ -1,0 +1,85 @@
+"""The models that stand in an objective's other roles: opened beside the policy, asked, and let go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ..core.contracts import Objective, Role, Row
+from ..core.errors import ModelError
+from ..models.configuration import CLASSIFIERS
+from ..models.load import Loaded, load_model
+from ..models.roles import role_of
+
+__all__ = ["open_sources"]
+
+
+def open_sources(
+    objective: Objective,
+    student: Loaded,
+    facts: Mapping[str, Any],
+    rows: Sequence[Row],
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> dict[str, Role]:
+    """The models of the objective's `sources` by role, in eval mode.
+
+    facts: what was surveyed (classes). rows: all that it will be asked about. Errors: ModelError for one that cannot
+    answer: another tokenizer or vocabulary, other classes, or fewer positions than the longest row has tokens.
+    """
+    longest = max((len(row.ids) for row in rows), default=0)
+    found: dict[str, Role] = {}
+    for name, source in objective.sources().items():
+        labels = facts.get("classes") if objective.task in CLASSIFIERS else None
+        several = facts.get("multi_label", False)
+        loaded = load_model(
+            source,
+            objective.task,
+            labels=labels,
+            problem=("multi_label_classification" if several else "single_label_classification") if labels else None,
+            dtype=dtype,
+            device=device,
+        )
+        _refuse_other(name, source, loaded, student, longest)
+        found[name] = role_of(loaded.model.requires_grad_(False), loaded.tokenizer.pad_token_id, loaded.pooling)
+    return found
+
+
+def _refuse_other(name: str, source: str, loaded: Loaded, student: Loaded, longest: int) -> None:
+    if loaded.fresh:
+        raise ModelError(
+            f"the {name} was not trained on these classes",
+            where=source,
+            expected="a classifier with exactly the classes of the training data",
+            remedy=f"train it on the same rows first, and give its run as {name}",
+        )
+    if loaded.tokenizer.get_vocab() != student.tokenizer.get_vocab():
+        raise ModelError(
+            f"the {name} has another tokenizer than the model that is trained",
+            where=source,
+            expected="the same pieces with the same ids: both are asked about the same tokens",
+            remedy=f"choose a {name} of the same family; across tokenizers, have it write answers and train on those",
+        )
+    width, wanted = (_vocabulary(one) for one in (loaded, student))
+    if width != wanted:
+        raise ModelError(
+            f"the {name} says how probable {width} tokens are, and the model that is trained {wanted}",
+            where=source,
+            expected="output layers over the same vocabulary, filled up to the same size",
+        )
+    positions = getattr(loaded.model.config, "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        raise ModelError(
+            f"the {name} takes {positions} tokens, and the longest row has {longest}",
+            where=source,
+            expected=f"at most {positions} tokens a row",
+            remedy=f"set max_length to {positions}",
+        )
+
+
+def _vocabulary(loaded: Loaded) -> int | None:
+    head = loaded.model.get_output_embeddings()
+    return None if head is None else int(head.weight.shape[0])

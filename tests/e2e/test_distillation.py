@@ -1,0 +1,69 @@
+"""A teacher is trained, a smaller student learns from it, and what the teacher said is asked once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from small_runs import chat_records, class_recipe, label_records, lm_recipe, write_jsonl
+
+import luthier
+from luthier.core.errors import ModelError
+from luthier.core.run import read_events
+
+
+def notes(folder: Path) -> list[str]:
+    found = [event["text"] for event in read_events(folder / "events.jsonl") if event["event"] == "note"]
+    return [text for text in found if "was asked about" in text]
+
+
+def steps(folder: Path) -> list[dict[str, Any]]:
+    return [event for event in read_events(folder / "events.jsonl") if event["event"] == "step"]
+
+
+@pytest.fixture(scope="module")
+def teacher(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> luthier.pipeline.end_to_end.Run:
+    folder = tmp_path_factory.mktemp("teacher")
+    data = write_jsonl(folder / "rows.jsonl", label_records())
+    return luthier.run(class_recipe(bert_folder, data, epochs=12, checks=[]), out=folder / "run")
+
+
+def test_a_classifier_learns_from_a_run(teacher, bert_folder: Path, tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "rows.jsonl", label_records())
+    objective = {"distill_classify": {"teacher": str(teacher.folder), "hard": 0.0}}  # no label is read
+    recipe = class_recipe(bert_folder, data, objective=objective, epochs=10, checks=["classification"])
+    run = luthier.run(recipe, out=tmp_path / "run")
+    assert run.value("classification.accuracy") > 0.6
+    first, last = steps(run.folder)[0]["terms"], steps(run.folder)[-1]["terms"]
+    assert last["divergence"] < 0.7 * first["divergence"]
+    assert len(notes(run.folder)) == 2, "train and validation, once: base found what was said to it"
+
+    luthier.run(recipe, ["phases.0.objective.distill_classify.temperature=4"], out=tmp_path / "run")
+    assert len(notes(run.folder)) == 2, "what the teacher said goes with every temperature"
+
+
+def test_a_language_model_learns_from_another(llama_folder: Path, tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "rows.jsonl", chat_records())
+    tuned = luthier.run(lm_recipe(llama_folder, data, adaptation="full", epochs=5), out=tmp_path / "teacher")
+    objective = {"distill": {"teacher": str(tuned.model), "top_k": 64, "temperature": 1.0}}
+    recipe = lm_recipe(llama_folder, data, objective=objective, adaptation="full", checks=["perplexity"])
+    run = luthier.run(recipe, out=tmp_path / "run")
+    first, last = steps(run.folder)[0]["terms"], steps(run.folder)[-1]["terms"]
+    assert last["divergence"] < 0.7 * first["divergence"]
+    kept = load_file(run.folder / "phases/1-sft/reference-train.safetensors")
+    assert kept["ids"].shape == (int(kept["lengths"].sum()), 64)
+
+
+def test_a_teacher_that_cannot_be_asked_is_refused(teacher, bert_folder: Path, tmp_path: Path) -> None:
+    other = [{**record, "label": record["label"].upper()} for record in label_records()]
+    data = write_jsonl(tmp_path / "rows.jsonl", other)
+    for source, found in ((str(teacher.model), "was not trained on these classes"), ("embedded:minilm", "classes")):
+        recipe = class_recipe(bert_folder, data, objective={"distill_classify": {"teacher": source}}, epochs=1)
+        with pytest.raises(ModelError, match=found):
+            luthier.run(recipe, out=tmp_path / "run")
+    chats = write_jsonl(tmp_path / "chats.jsonl", chat_records())
+    recipe = lm_recipe(teacher.model, chats, objective={"distill": {"teacher": "embedded:nano"}})
+    with pytest.raises(ModelError):
+        luthier.run(recipe, out=tmp_path / "words")
