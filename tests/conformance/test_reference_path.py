@@ -106,13 +106,6 @@ class PlainRole:
             found.append(-F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing))
         return self._heard(whole, found)
 
-    def of_logits(self, batch: Batch, read: Any, *given: Tensor) -> tuple[Tensor, ...]:
-        found = []
-        for row in range(batch.size):
-            low, high = batch.starts[row : row + 2].tolist()
-            found.append(self._logits(batch, row)[:-1][batch.supervised[low + 1 : high]])
-        return read(torch.cat(found), *given)
-
     def token_logits(self, batch: Batch) -> Tensor:
         cuts = batch.starts.tolist()
         marks = [batch.supervised[low:high] for low, high in itertools.pairwise(cuts)]
@@ -190,7 +183,8 @@ def reference(
             own = getattr(sys.modules[type(module).__module__], type(module).__name__)
             assert type(module) is own, f"{type(module).__name__} is not the class of that name"
             assert type(module).__module__ != fused.__name__
-        assert loaded.model.config._attn_implementation in ("sdpa", "eager")
+        # Ours hands whatever comes without boundaries to the model's own; prefixes are added there.
+        assert loaded.model.config._attn_implementation.removeprefix("luthier_") in ("sdpa", "eager")
         models = Models(PlainRole(model, loaded.tokenizer.pad_token_id, only))
         return measured(one, task, models, [[row] for row in range(len(task.rows))])
 

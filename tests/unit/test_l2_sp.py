@@ -82,14 +82,14 @@ def test_bottlenecks_and_unmoving_bodies_are_refused(llama, bert) -> None:
     penalty = build("penalties", "l2_sp")
     with pytest.raises(ModelError, match="not known of what this adaptation adds"):
         penalty.begin(build("adaptations", "bottleneck").apply(copy.deepcopy(llama)))
-    for other in ("peft", {"lora": {"dora": True, "rank": 4}}):
+    for other in ("peft", "prefix", "prompt", {"lora": {"dora": True, "rank": 4}}):
         with pytest.raises(ModelError, match="not known of what this adaptation adds"):
             penalty.begin(build("adaptations", other).apply(copy.deepcopy(llama)))
     with pytest.raises(ModelError, match="no weight of the body moves"):
         penalty.begin(build("adaptations", "head").apply(bert))
 
 
-@pytest.mark.parametrize("adaptation", ["bottleneck", "head", "peft", {"lora": {"dora": True}}], ids=str)
+@pytest.mark.parametrize("adaptation", ["bottleneck", "head", "peft", "prefix", "prompt", {"lora": {"dora": True}}], ids=str)
 def test_a_recipe_that_combines_them_is_refused_before_loading(adaptation) -> None:
     phase = {"objective": "classify", "adaptation": adaptation, "penalties": ["l2_sp"]}
     with pytest.raises(RecipeError, match="l2_sp") as caught:

@@ -44,18 +44,10 @@ class BottleneckAdapters(Adaptation):
     head_scale: float = Field(1.0, gt=0, description="a classification head's rate, as a multiple of the phase's")
 
     def problems(self, recipe: Recipe, phase: Phase | None) -> Iterator[Problem]:
-        from ..models.groups import head_scale_problems
+        from ..models.groups import head_scale_problems, unfoldable_problems
 
         yield from head_scale_problems(self.head_scale, phase)
-        names = [one.name for one in recipe.phases]
-        for number, later in enumerate(recipe.phases[1:], 1):
-            start = later.from_ if later.from_ in names else names[number - 1] if later.from_ is None else None
-            if phase is not None and start == phase.name:
-                yield Problem(
-                    f"the phase '{later.name}' starts from '{phase.name}', whose bottlenecks cannot be folded in",
-                    expected="an adaptation that can be merged, or the bottlenecks in the last phase",
-                    remedy="use lora or full here, or start the later phase from another with from:",
-                )
+        yield from unfoldable_problems(recipe, phase, "bottlenecks")
 
     def apply(self, model: nn.Module) -> nn.Module:
         from ..functional.adapters import Bottleneck, attach_bottleneck

@@ -32,7 +32,9 @@ from .rotary import frequency_limit
 
 __all__ = [
     "REFUSALS",
+    "Heads",
     "Memory",
+    "attention_layers",
     "backbone_of",
     "hidden_states",
     "looks_back",
@@ -83,6 +85,19 @@ _call: ContextVar[_Call | None] = ContextVar("packed_call", default=None)
 # It only spares the T x T mask that nobody would read, and turns a layer without boundaries into an error.
 
 
+@dataclass(frozen=True)
+class Heads:
+    """How many heads of queries and of keys an attention layer has, and how wide keys and values are."""
+
+    queries: int
+    keys: int
+    key_width: int
+    value_width: int
+
+
+_reached: ContextVar[dict[nn.Module, Heads] | None] = ContextVar("reached", default=None)
+
+
 @contextmanager
 def packed_call(memory: Memory | None = None) -> Iterator[_Call]:
     """Around a forward pass that hands boundaries to the model; with a memory, one without gradients that generates."""
@@ -96,6 +111,16 @@ def packed_call(memory: Memory | None = None) -> Iterator[_Call]:
 
 def _attention_over(stock: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
     def attend(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        reached = _reached.get()
+        if reached is not None:
+            reached[module] = Heads(query.shape[1], key.shape[1], key.shape[-1], value.shape[-1])
+        output, weights = among_tokens(module, query, key, value, attention_mask, **options)
+        prefix: Any = getattr(module, "prefix", None)
+        return output if prefix is None else output + prefix(query, options.get("scaling")), weights
+
+    def among_tokens(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
         starts = options.get("cu_seq_lens_q")
@@ -172,6 +197,30 @@ def _mask_over(stock: str) -> Callable[..., Tensor | None]:
 for _stock in _STOCKS:
     AttentionInterface.register(f"luthier_{_stock}", _attention_over(_stock))
     AttentionMaskInterface.register(f"luthier_{_stock}", _mask_over(_stock))
+
+
+def attention_layers(model: nn.Module) -> dict[nn.Module, Heads]:
+    """The attention layers that a short text reaches through the interface, in order.
+
+    Errors: ModelError where it reaches none: models that must be padded have attention of their own.
+    """
+    inner = transformer_of(model)
+    pad = inner.config.get_text_config().pad_token_id or 0
+    reached: dict[nn.Module, Heads] = {}
+    if position_offset(inner, pad) is not None:
+        token = _reached.set(reached)
+        try:
+            with still(inner):
+                _hidden(inner, probe_ids(inner, pad)[0])
+        finally:
+            _reached.reset(token)
+    if not reached:
+        raise ModelError(
+            f"the attention of {type(inner).__name__} cannot be reached: it must be padded",
+            expected="a model whose sequences can be packed",
+            remedy="use lora, which goes with any model",
+        )
+    return reached
 
 
 def transformer_of(model: nn.Module) -> PreTrainedModel:

@@ -23,6 +23,7 @@ from .attention import REFUSALS, Memory, packed_call, position_offset, probe_ids
 from .cache import Cache, KeysValues, Prefill, Text
 from .decoding import Request
 from .fused import fuse
+from .prompt import has_prompt
 
 __all__ = ["decoding_offset", "generate_packed"]
 
@@ -218,8 +219,8 @@ def decoding_offset(model: nn.Module, pad: int) -> int | None:
     except ModelError:
         return None
     inner = transformer_of(model)
-    if offset is None:
-        return None
+    if offset is None or has_prompt(inner):
+        return None  # a prompt goes in with a text's first tokens, and beginnings are read apart from their texts
     fuse(inner)
     if inner not in _decodes:
         _decodes[inner] = _decodes_equally(_Reader(inner, offset), [ids.tolist() for ids in probe_ids(inner, pad)])

@@ -20,7 +20,7 @@ from ..core.errors import Problem
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..core.recipe import Phase
+    from ..core.recipe import Phase, Recipe
 
 __all__ = [
     "classification_head",
@@ -30,6 +30,7 @@ __all__ = [
     "parameter_groups",
     "part_group",
     "train_only",
+    "unfoldable_problems",
 ]
 
 
@@ -134,6 +135,19 @@ def head_scale_problems(head_scale: float, phase: Phase | None) -> Iterator[Prob
             expected="an objective with a classification head, such as classify",
             remedy="remove head_scale",
         )
+
+
+def unfoldable_problems(recipe: Recipe, phase: Phase | None, what: str) -> Iterator[Problem]:
+    """A phase that starts from the result of another, whose adaptation cannot be folded into weights."""
+    names = [one.name for one in recipe.phases]
+    for number, later in enumerate(recipe.phases[1:], 1):
+        start = later.from_ if later.from_ in names else names[number - 1] if later.from_ is None else None
+        if phase is not None and start == phase.name:
+            yield Problem(
+                f"the phase '{later.name}' starts from '{phase.name}', whose {what} cannot be folded in",
+                expected=f"an adaptation that can be merged, or the {what} in the last phase",
+                remedy="use lora or full here, or start the later phase from another with from:",
+            )
 
 
 def _label(depth: int, top: int) -> str:

@@ -47,10 +47,12 @@ class L2SP(Penalty):
     def begin(self, model: nn.Module) -> Mapping[str, Tensor]:
         """Copies of what will move in the body, as it is now: call it before the first step, on the adapted model."""
         from ..functional.adapters import Bottleneck
+        from ..functional.prefix import Prefix
+        from ..models.prompt import has_prompt
 
         names = [name for name, parameter in _body(model).items() if parameter.requires_grad]
         wrapped = hasattr(model, "peft_config") and any(".lora_A." not in n and ".lora_B." not in n for n in names)
-        if wrapped or any(isinstance(module, Bottleneck) for module in model.modules()):
+        if wrapped or has_prompt(model) or any(isinstance(module, (Bottleneck, Prefix)) for module in model.modules()):
             raise ModelError([_NO_WEIGHTS])
         start = {name: parameter.detach().clone() for name, parameter in _body(model).items()}
         if not start:
