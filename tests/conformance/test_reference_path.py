@@ -106,6 +106,13 @@ class PlainRole:
             found.append(-F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing))
         return self._heard(whole, found)
 
+    def of_logits(self, batch: Batch, read: Any, *given: Tensor) -> tuple[Tensor, ...]:
+        found = []
+        for row in range(batch.size):
+            low, high = batch.starts[row : row + 2].tolist()
+            found.append(self._logits(batch, row)[:-1][batch.supervised[low + 1 : high]])
+        return read(torch.cat(found), *given)
+
     def token_logits(self, batch: Batch) -> Tensor:
         cuts = batch.starts.tolist()
         marks = [batch.supervised[low:high] for low, high in itertools.pairwise(cuts)]

@@ -207,6 +207,13 @@ class Role(Protocol):
         """
         ...
 
+    def of_logits(self, batch: Batch, read: Callable[..., tuple[Tensor, ...]], *given: Tensor) -> tuple[Tensor, ...]:
+        """[N, ...] each: what `read(logits [n, V], *given [n, ...])` finds at the supervised tokens, in batch order.
+
+        It is given a part of them at a time, so that the logits never exist as a whole. given: [N, ...].
+        """
+        ...
+
     def class_logits(self, batch: Batch) -> Tensor:
         """[S, C] logits of the model's classification head; of rows that branch [B, C], one for each branch."""
         ...
@@ -241,11 +248,19 @@ class Objective(Component):
     task: ClassVar[Task]
     """The head that the model must have."""
     roles: ClassVar[frozenset[str]] = frozenset()
-    """Whom `precompute` asks: "reference", the policy as the phase finds it."""
+    """Whom `precompute` asks: "reference", the policy as the phase finds it, and those of `sources`."""
+    asked_with: ClassVar[tuple[str, ...]] = ()
+    """Parameters that `precompute` depends on: what was kept under others is asked again."""
+    of_tokens: ClassVar[frozenset[str]] = frozenset()
+    """What `precompute` gives of each supervised token ([N, ...]) and not of each row; it is in `Batch.tokens`."""
     coupled: ClassVar[bool] = False
     """Whether a row's loss depends on the other rows of its step (in-batch negatives). Micro-batches are then as large
     as memory allows, since what `collect` must find out of several costs a forward pass more.
     """
+
+    def sources(self) -> Mapping[str, str]:
+        """The models (folder, run, embedded:NAME, hub id) that stand in other roles than "reference", by role."""
+        return {}
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
         """What must be known of the training data before encoding (classes, their weights), as plain JSON values."""
@@ -274,7 +289,7 @@ class Objective(Component):
 
     def precompute(self, models: Models, batch: Batch) -> dict[str, Tensor]:
         """[S, ...] fields that `roles` give the rows: asked once, before the first step and without gradients, kept in
-        the run's folder, and found in every later batch. They depend on the role and the row alone, on no parameter.
+        the run's folder, and found in every later batch. They depend on the role, the row and `asked_with` alone.
         """
         return {}
 

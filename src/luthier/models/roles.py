@@ -21,7 +21,7 @@ from ..core import contracts
 from ..core.contracts import Batch
 from ..core.errors import ModelError
 from ..functional.branches import unshared
-from ..functional.logprobs import logps_of_logits, token_logps, token_logps_through
+from ..functional.logprobs import logps_of_logits, read_through, token_logps, token_logps_through
 from ..functional.packing import sequence_index
 from .attention import (
     REFUSALS,
@@ -36,6 +36,7 @@ from .attention import (
 )
 from .fused import fuse
 from .grid import Grid, rerouted
+from .output_layer import bending, head_is_last
 from .pooling import Pooling, pool
 from .prompt import has_prompt
 from .rotary import Part, frequency_limit, joined, parts_of
@@ -98,10 +99,10 @@ class Role:
             hidden, targets = self._below_output(inner, head, batch, at), batch.targets.index_select(0, at)
         else:
             targets = batch.ids.index_select(0, at)
-            if not _head_is_last(inner, self.pad):
-                return self._logps_of_forward(inner, batch, at - 1, targets, smoothing)
+            if not head_is_last(inner, self.pad):
+                return logps_of_logits(self._logits_of_forward(inner, batch, at - 1), targets, smoothing)
             hidden = self._hidden(inner, batch).index_select(0, at - 1)
-        softcap, scale = _bending(inner)
+        softcap, scale = bending(inner)
         if type(head) is nn.Linear and not head._forward_hooks and not head._forward_pre_hooks:
             rule: dict[str, Any] = {"softcap": softcap, "scale": scale, "smoothing": smoothing}
             return token_logps(hidden, head.weight, targets, bias=head.bias, **rule, alike=alike)
@@ -114,6 +115,34 @@ class Role:
             scale=scale,
             smoothing=smoothing,
         )
+
+    def of_logits(self, batch: Batch, read: Callable[..., tuple[Tensor, ...]], *given: Tensor) -> tuple[Tensor, ...]:
+        """[N, ...] each: what `read(logits [n, V], *given [n, ...])` finds at the supervised tokens, in batch order.
+
+        In parts, each computed again in the backward pass: the logits never exist as a whole (but for a model that does
+        more between its output layer and its logits than is known here).
+        """
+        inner = transformer_of(self.model)
+        head = inner.get_output_embeddings()
+        if head is None:
+            raise ModelError(f"{type(inner).__name__} has no output layer over the vocabulary")
+        batch = self._seen(batch)
+        parts = self._parts(inner, batch)
+        if parts:
+            found = [
+                self.of_logits(p.batch, read, *(one.index_select(0, p.supervised) for one in given)) for p in parts
+            ]
+            return tuple(joined([part.supervised for part in parts], column) for column in zip(*found, strict=True))
+        at = batch.supervised.nonzero()[:, 0]
+        if batch.targets is not None:
+            hidden = self._below_output(inner, head, batch, at)
+        elif not head_is_last(inner, self.pad):
+            return read(self._logits_of_forward(inner, batch, at - 1), *given)
+        else:
+            hidden = self._hidden(inner, batch).index_select(0, at - 1)
+        softcap, scale = bending(inner)
+        vocabulary = inner.config.get_text_config().vocab_size
+        return read_through(head, hidden, read, *given, vocabulary=vocabulary, softcap=softcap, scale=scale)
 
     def class_logits(self, batch: Batch) -> Tensor:
         """[S, C] logits of transformers' own classification head; of rows that branch [B, C].
@@ -240,9 +269,7 @@ class Role:
             )
         return taken(caught[0])
 
-    def _logps_of_forward(
-        self, inner: PreTrainedModel, batch: Batch, at: Tensor, targets: Tensor, smoothing: float
-    ) -> Tensor:
+    def _logits_of_forward(self, inner: PreTrainedModel, batch: Batch, at: Tensor) -> Tensor:
         """For a model that does more between hidden states and logits than its output layer: its whole forward."""
         grid = Grid.of(batch)
         options: dict[str, Any] = {}
@@ -250,10 +277,8 @@ class Role:
         if keeps:
             options["logits_to_keep"] = at
         with self._calling(inner, batch):
-            logits = inner(**self._inputs(batch, grid), **options).logits.flatten(0, 1)
-        if not keeps:
-            logits = logits.index_select(0, at if self.packed else grid.at.index_select(0, at))
-        return logps_of_logits(logits, targets, smoothing)
+            logits: Tensor = inner(**self._inputs(batch, grid), **options).logits.flatten(0, 1)
+        return logits if keeps else logits.index_select(0, at if self.packed else grid.at.index_select(0, at))
 
     def _inputs(self, batch: Batch, grid: Grid) -> dict[str, Tensor]:
         refuse_rowless(int(batch.ids.max()), transformer_of(self.model).config)
@@ -291,37 +316,6 @@ def _noise(alpha: float, lengths: Tensor) -> Any:
     return hook
 
 
-def _bending(model: PreTrainedModel) -> tuple[float | None, float | None]:
-    """What the model does to its logits: a soft cap (Gemma 2), a factor (Cohere multiplies, Granite divides)."""
-    config = model.config.get_text_config()
-    softcap = getattr(config, "final_logit_softcapping", None)
-    scale = getattr(config, "logit_scale", None)
-    divisor = getattr(config, "logits_scaling", None)
-    return softcap, scale if scale is not None else 1 / divisor if divisor else None
-
-
-_last: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
-
-
-def _head_is_last(model: PreTrainedModel, pad: int) -> bool:
-    """Whether output layer and known bending, on hidden states, are the model's logits; measured once per model."""
-    if model not in _last:
-        ids = probe_ids(model, pad)[0][None]
-        softcap, scale = _bending(model)
-        with still(model):
-            wanted = model(input_ids=ids).logits.float()
-            found = model.get_output_embeddings()(hidden_states(model, input_ids=ids)).float()
-            if scale is not None:
-                found = found * scale
-            if softcap is not None:
-                found = torch.tanh(found / softcap) * softcap
-        reduced = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
-        _last[model] = bool(
-            found.shape == wanted.shape and (found - wanted).norm() <= (2e-2 if reduced else 1e-5) * wanted.norm()
-        )
-    return _last[model]
-
-
 def role_of(model: nn.Module, pad: int, pooling: Pooling | None = None) -> Role:
     """The model as a role, packed if a probe finds that it can be; `pad` is the token that fills rows otherwise.
 
@@ -340,7 +334,7 @@ def role_of(model: nn.Module, pad: int, pooling: Pooling | None = None) -> Role:
     role = Role(model, pad, position_offset(model, pad), pooling=pooling)
     masked = _fills_masks(inner)
     if inner.get_output_embeddings() is not None and not masked:
-        _head_is_last(inner, pad)
+        head_is_last(inner, pad)
     elif backbone_of(inner) is not inner and (role.packed or masked) and not _head_agrees(inner, role):
         role = Role(model, pad, None, pooling=pooling)
         if masked and not _head_agrees(inner, role):
