@@ -132,6 +132,8 @@ def _component(room: str, name: str) -> Iterator[str]:
     if facts:
         yield from (*facts, "")
     example = {name: dict(component.example)} if component.example else name
+    if room == "rewards":  # they stand inside an objective
+        example, room = {"grpo": {"rewards": [example]}}, "objectives"
     yield from ("```yaml", _key_of(room) + _flow(example, room), "```")
     if component.model_fields:
         yield from ("", *_table(component, {}))

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from luthier.core.contracts import Batch
+from luthier.core.on_policy import OnPolicy
 from luthier.engine.step import accumulate
 from luthier.functional import logprobs
 from luthier.functional.branches import unshared
@@ -233,6 +234,8 @@ def test_the_fast_path_gives_the_loss_and_gradients_of_the_reference_path(
         reach = steep * max(size[name], max(size.values()) / 100)
         assert float((found[name] - gradient).norm()) <= FLOAT32 * reach, name
 
+    if isinstance(one.objective, OnPolicy):
+        return  # the exponent of a difference of log-probabilities: bf16's steps there are hundredths of the loss
     if BFLOAT16 * times > 0.5 or one.objective not in defaults("objectives"):
         # bf16 does not tell the two answers apart, and whatever it says of their difference is rounding; or an
         # objective's parameters are tried, which round as its defaults do.

@@ -20,8 +20,10 @@ from luthier.core.component import ROOMS, Component, build, find, names
 from luthier.core.contracts import Batch, Objective, Row
 from luthier.core.errors import RecipeError
 from luthier.core.example import Example, Origin, Part, Turn
+from luthier.core.on_policy import OnPolicy
 from luthier.data.encode import Encoding, encode_all
 from luthier.engine.precompute import precompute
+from luthier.engine.rollout import Rollouts, frozen_copy, judging
 from luthier.functional.packing import pack
 from luthier.models.load import Loaded, load_model
 from luthier.models.roles import role_of
@@ -79,6 +81,9 @@ def examples(part: str, count: int = 6, *, task: str | None = None) -> list[Exam
     found = []
     for number in range(count):
         origin = Origin("rows.jsonl", number + 1)
+        if part == "prompt":
+            found.append(Example(f"row:{number}", {"prompt": _part("messages", number)[:1]}, origin))  # type: ignore[dict-item]
+            continue
         if part in ("chosen", "completion"):
             found.append(_answered(part, number, origin))
             continue
@@ -148,6 +153,27 @@ def load(kind: str, task: Any, facts: Mapping[str, Any]) -> Loaded:
     return load_model(str(folder_of(kind)), task, labels=labels, problem=problem if labels else None)
 
 
+def answered(objective: OnPolicy, given: list[Example], rows: list[Row], encoding: Encoding) -> list[Row]:
+    """The rows of a rollout: what the tiny model answers, with its rewards."""
+    model = load(home(objective.task), objective.task, {}).model
+    known = {example.id: example for example in given}
+    with judging(objective) as judge:
+        rollouts = Rollouts(
+            objective,
+            role_of(model, 0),
+            role_of(frozen_copy(model, []), 0),
+            examples=known,
+            encoding=encoding,
+            judge=judge,
+            seed=1,
+            device=CPU,
+            pad=0,
+            log=lambda event, **values: None,
+            phase="world",
+        )
+        return rollouts.rows(0, lambda number: rows, 4096)
+
+
 @dataclass(frozen=True)
 class Task:
     """An objective at work: rows of its own encoding, and what it surveyed."""
@@ -164,7 +190,9 @@ class Task:
         facts = objective.survey(given)
         encoding = Encoding(tokenizer_of(), max_length=128, facts=facts)
         rows = objective.complete(encode_all(objective, given, encoding), seed=1)
-        if objective.roles:
+        if isinstance(objective, OnPolicy):
+            rows = answered(objective, given, rows, encoding)
+        elif objective.roles:
             start = load(home(objective.task), objective.task, facts)
             role = role_of(start.model, 0)
             others = dict.fromkeys(objective.sources(), role)

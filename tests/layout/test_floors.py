@@ -14,7 +14,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"functional"}),
     frozenset({"models"}),
     frozenset({"data"}),  # steps read rows with models: embeddings, classifiers, taggers
-    frozenset({"objectives", "penalties", "adaptations", "optimizers", "schedules", "checks", "explainers"}),
+    frozenset({"objectives", "penalties", "adaptations", "optimizers", "schedules", "checks", "rewards", "explainers"}),
     frozenset({"engine", "evaluate", "report"}),
     frozenset({"pipeline", "plan"}),
     frozenset({"search", "federated"}),

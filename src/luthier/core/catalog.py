@@ -23,6 +23,7 @@ ROOMS: Mapping[str, str] = {
     "optimizers": "luthier.optimizers",
     "schedules": "luthier.schedules",
     "checks": "luthier.checks",
+    "rewards": "luthier.rewards",
 }
 """Every room of the catalog and the package whose modules are its components."""
 

@@ -145,6 +145,7 @@ class Encoder(Protocol):
 
     facts: Mapping[str, Any]
     tokenizer: Any
+    max_length: int
 
     def conversation(self, example: Example) -> list[Row]:
         """The example's "messages" rendered by the chat template; trained turns supervised, each to its stop token."""
@@ -168,6 +169,10 @@ class Encoder(Protocol):
         """One row that begins with the turns of "prompt" and has a branch for each of these parts, the turns that
         answer it: supervised where they are learned, each to its stop token.
         """
+        ...
+
+    def prompt(self, example: Example, *, reserve: int = 0) -> list[int]:
+        """Token ids to generate from, shortened where fewer than `reserve` tokens of the length limit would be left."""
         ...
 
     def words(self, example: Example, targets: Sequence[int]) -> list[Row]:

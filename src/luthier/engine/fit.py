@@ -7,16 +7,12 @@ function of the step's number, and torch is seeded before each step.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import torch
 
-from ..core.contracts import Adaptation, Batch, Models, Objective, Penalty, Row
+from ..core.contracts import Batch, Row
 from ..core.errors import Interrupted, MachineError, TrainingDiverged, out_of_memory
-from ..core.recipe import Phase
 from ..data.stream import Stream
 from ..functional.packing import micro_batches, pack
 from .ahead import Ahead
@@ -24,80 +20,15 @@ from .checkpoint import Checkpoint, Checkpoints
 from .device import release_memory
 from .draws import embedding_noise, seed_of
 from .identity import identity_of
+from .job import Fit, FitResult
 from .meter import Meter, peak_memory_gb
 from .optimize import Stepper
-from .room import USUAL_TOKENS
 from .step import StepLoss, accumulate, measure
 from .watch import Watcher
 
 __all__ = ["Fit", "FitResult", "fit"]
 
 VALIDATIONS = 10
-
-
-class _Log(Protocol):
-    def __call__(self, event: str, **values: Any) -> None: ...
-
-
-def _silent(event: str, **values: Any) -> None:
-    return None
-
-
-@dataclass
-class Fit:
-    """What one fit needs. The policy's model is adapted already, the rows are encoded; folder None: no checkpoints.
-
-    stop: asked after every step; True writes a checkpoint and raises Interrupted. seed: of data order and dropout.
-    """
-
-    models: Models
-    objective: Objective
-    adaptation: Adaptation
-    phase: Phase
-    rows: Sequence[Row]
-    validation: Sequence[Row] = ()
-    penalties: Sequence[tuple[Penalty, Any]] = ()
-    renewal: Callable[[Row, int], Row] | None = None
-    """What gives a row its form for an epoch (Objective.renewal)."""
-    folder: Path | None = None
-    seed: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    micro_tokens: int = USUAL_TOKENS
-    """Tokens in a micro-batch to begin with; one that goes on keeps what it began with, up to `most_tokens`."""
-    most_tokens: int | None = None
-    learned: Callable[[int], None] = lambda tokens: None
-    """Told of each smaller micro-batch that memory running out leads to."""
-    log: _Log = _silent
-    stop: Callable[[], bool] = lambda: False
-    order: Sequence[Sequence[int]] | None = None
-    """Row positions of each step, in place of the seeded stream (to replay another program's order)."""
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What came of a fit: steps done, losses of each step made by this process, totals, and why it ended."""
-
-    steps: int
-    losses: tuple[float, ...]
-    tokens: int
-    supervised: int
-    seconds: float
-    best_step: int | None
-    best_loss: float | None
-    stopped: str
-    micro_tokens: int
-    parts: Mapping[str, float]
-    """Seconds of all steps by what took them: data, forward, backward, optimizer, rest."""
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Useful tokens a second over all steps."""
-        return self.tokens / self.seconds if self.seconds else 0.0
-
-    @property
-    def waiting(self) -> float:
-        """The share of the steps' seconds that was spent waiting for data."""
-        return self.parts.get("data", 0.0) / self.seconds if self.seconds else 0.0
 
 
 def fit(job: Fit) -> FitResult:
@@ -114,11 +45,16 @@ class _Fitting:
     def __init__(self, job: Fit) -> None:
         self.job = job
         phase = job.phase
-        self.lengths = [len(row.ids) for row in job.rows]
+        room = job.rollouts.room if job.rollouts else 0
+        self.lengths = [len(row.ids) + room for row in job.rows]
         self.stream = Stream(self.lengths, phase.per_step, job.seed, [row.repeat for row in job.rows])
         self.total = self._total_steps()
         self.every = phase.watch.every or max(1, self.total // VALIDATIONS)
         self.save_every = phase.checkpoints.every or self.every
+        if job.rollouts:  # nothing of a rollout is kept: between two of them a fit is whole
+            self.every, self.save_every = (
+                math.ceil(each / job.rollouts.steps) * job.rollouts.steps for each in (self.every, self.save_every)
+            )
         self.watcher = Watcher(phase.watch.patience)
         self.meter = Meter()
         self.micro_tokens = job.micro_tokens
@@ -133,7 +69,8 @@ class _Fitting:
     def _total_steps(self) -> int:
         if self.job.order is not None:
             return len(self.job.order)
-        return self.job.phase.steps or self.stream.steps_in(self.job.phase.epochs or 1.0)
+        passes = self.job.rollouts.objective.passes if self.job.rollouts else 1
+        return self.job.phase.steps or self.stream.steps_in(self.job.phase.epochs or 1.0) * passes
 
     def _make_stepper(self) -> Stepper:
         job, phase = self.job, self.job.phase
@@ -183,7 +120,11 @@ class _Fitting:
         job.adaptation.at(step / max(1, self.total), job.models.policy.model)
         with self.meter.part("data"):
             chosen = self._rows_of(step)
-        loss = self._gradients(step, chosen)
+        answered: Sequence[Row] | None = None
+        if job.rollouts:
+            with self.meter.part("rollout"):
+                answered = job.rollouts.rows(step, self._prompts_of, self.micro_tokens)
+        loss = self._gradients(step, chosen, answered)
         with self.meter.part("optimizer"):
             norm = self.stepper.gradient_norm()
             self._refuse_nonfinite(step, loss, norm, chosen)
@@ -191,6 +132,7 @@ class _Fitting:
         seconds = self.meter.stop(loss.tokens, loss.supervised)
         self.losses.append(loss.loss)
         terms = {name: value for name, value in loss.terms.items() if len(loss.terms) > 1}
+        figures = {**(job.rollouts.figures if job.rollouts else {}), **loss.figures}
         job.log(
             "step",
             phase=job.phase.name,
@@ -204,33 +146,46 @@ class _Fitting:
             memory_gb=round(peak_memory_gb(job.device), 3),
             seconds={name: round(spent, 4) for name, spent in seconds.items()},
             **({"terms": terms} if terms else {}),
-            **({"figures": dict(loss.figures)} if loss.figures else {}),
+            **({"figures": figures} if figures else {}),
         )
 
-    def _gradients(self, step: int, chosen: Sequence[int]) -> StepLoss:
+    def _gradients(self, step: int, chosen: Sequence[int], answered: Sequence[Row] | None) -> StepLoss:
         """The step's gradients; out of memory halves the micro-batch and starts the step again."""
+        rows = self.job.rows if answered is None else answered
+        places = chosen if answered is None else range(len(answered))
+        lengths = self.lengths if answered is None else [len(row.ids) for row in answered]
         while True:
             torch.manual_seed(seed_of(self.job.seed, step))
             try:
                 with self.meter.part("data"):
-                    batches = self.ahead.take(step, chosen, self.micro_tokens)
+                    if answered is None:
+                        batches = self.ahead.take(step, chosen, self.micro_tokens)
+                    else:
+                        batches = self._packed(micro_batches(places, lengths, self.micro_tokens), rows)
                 return accumulate(self.job.objective, self.job.penalties, self.job.models, batches, self.meter)
             except (RuntimeError, MemoryError) as error:
-                cut = micro_batches(chosen, self.lengths, self.micro_tokens)
-                sizes = [[self.lengths[index] for index in part] for part in cut]
+                cut = micro_batches(places, lengths, self.micro_tokens)
+                sizes = [[lengths[index] for index in part] for part in cut]
                 self._shrink(error, f"step {step + 1}", sizes)
             self.stepper.zero()
 
     def _rows_of(self, step: int) -> list[int]:
-        return list(self.job.order[step] if self.job.order is not None else self.stream.rows_of(step))
+        number = self.job.rollouts.batch_number(step) if self.job.rollouts else step
+        return list(self.job.order[number] if self.job.order is not None else self.stream.rows_of(number))
+
+    def _prompts_of(self, number: int) -> list[Row]:
+        return [self.job.rows[index] for index in self.stream.rows_of(number)]
 
     def _batches(self, step: int, chosen: Sequence[int], micro_tokens: int) -> list[Batch]:
         cut = micro_batches(chosen, self.lengths, micro_tokens)
         rows, renewal = self.job.rows, self.job.renewal
         if renewal is None:
-            return [pack([rows[index] for index in part]).to(self.job.device) for part in cut]
+            return self._packed(cut, rows)
         epoch = self.stream.epoch_of(step)
         return [pack([renewal(rows[index], epoch) for index in part]).to(self.job.device) for part in cut]
+
+    def _packed(self, cut: Sequence[Sequence[int]], rows: Sequence[Row]) -> list[Batch]:
+        return [pack([rows[index] for index in part]).to(self.job.device) for part in cut]
 
     def _refuse_nonfinite(self, step: int, loss: StepLoss, norm: float, chosen: Sequence[int]) -> None:
         if math.isfinite(loss.loss) and math.isfinite(norm):
@@ -259,7 +214,8 @@ class _Fitting:
             )
         if self.checkpoints and (step % self.save_every == 0 or last or stopped):
             self._save(step, stopped)
-        if self.job.stop() and not (last or stopped):
+        whole = self.job.rollouts is None or step % self.job.rollouts.steps == 0
+        if whole and self.job.stop() and not (last or stopped):
             if self.checkpoints:
                 self._save(step, stopped)
             raise Interrupted(
@@ -285,6 +241,8 @@ class _Fitting:
     def _measured(self, step: int) -> StepLoss:
         while True:
             try:
+                if self.job.rollouts:
+                    return self.job.rollouts.measure(self._validation_rows(), self.micro_tokens)
                 return measure(self.job.objective, self.job.models, self.validation)
             except (RuntimeError, MemoryError) as error:
                 sizes = [batch.starts.diff().tolist() for batch in self.validation]
@@ -382,12 +340,12 @@ class _Fitting:
         return True
 
     def _validation_batches(self) -> list[Batch]:
-        rows = list(self.job.validation)
-        lengths = [len(row.ids) for row in rows]
-        limit = self.job.phase.watch.rows
-        chosen = list(range(len(rows)))
-        if limit is not None and limit < len(rows):
-            generator = torch.Generator().manual_seed(self.job.seed)
-            chosen = sorted(torch.randperm(len(rows), generator=generator)[:limit].tolist())
-        cut = micro_batches(chosen, lengths, self.micro_tokens)
-        return [pack([rows[index] for index in part]).to(self.job.device) for part in cut]
+        rows = self._validation_rows()
+        return self._packed(micro_batches(range(len(rows)), [len(row.ids) for row in rows], self.micro_tokens), rows)
+
+    def _validation_rows(self) -> list[Row]:
+        rows, limit = list(self.job.validation), self.job.phase.watch.rows
+        if limit is None or limit >= len(rows):
+            return rows
+        generator = torch.Generator().manual_seed(self.job.seed)
+        return [rows[index] for index in sorted(torch.randperm(len(rows), generator=generator)[:limit].tolist())]

@@ -16,6 +16,7 @@ from ..core.contracts import Adaptation, Role, Row
 from ..core.errors import DataError, ModelError, RecipeError
 from ..core.example import Example
 from ..core.files import write_atomic
+from ..core.on_policy import OnPolicy
 from ..core.recipe import Phase, Recipe
 from ..core.run import EventLog, RunFolder
 from ..data.encode import Encoding, encode_all
@@ -29,6 +30,7 @@ from ..models.vocabulary import grow
 from .account import times, training_account
 from .device import Compute
 from .fit import Fit, FitResult, fit
+from .on_policy import lengths_of, rolling
 from .precompute import precompute
 from .room import Room, make_room
 from .solve import solve
@@ -95,6 +97,9 @@ def examine_models(setting: Setting) -> None:
             examine(source, phase.objective.task)
         for teacher in phase.objective.sources().values():
             examine(teacher, phase.objective.task)
+        if isinstance(phase.objective, OnPolicy):
+            for reward in phase.objective.rewards:
+                reward.examine()
 
 
 def open_model(
@@ -267,35 +272,35 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
     _tell(setting, phase, encoding, "validation")
     policy = role_of(loaded.model, loaded.tokenizer.pad_token_id, loaded.pooling)
     penalties = [(penalty, penalty.begin(loaded.model)) for penalty in phase.penalties]
-    room = make_room(
-        loaded.model, phase, setting.recipe.machine, setting.compute.device, _lengths(rows), validates=bool(validation)
-    )
+    lengths, device = lengths_of(phase.objective, rows), setting.compute.device
+    room = make_room(loaded.model, phase, setting.recipe.machine, device, lengths, validates=bool(validation))
     if room.gradient_checkpointing:
         recompute(loaded.model)
         setting.log("note", phase=phase.name, text=f"gradient checkpointing is on: {room.because}")
     if room.note:
         setting.log("note", phase=phase.name, text=room.note)
     rows, validation = _asked(setting, number, loaded, policy, room, rows, validation)
-    result = (solve if phase.adaptation.solved else fit)(
-        Fit(
-            models=Models(policy),
-            objective=phase.objective,
-            adaptation=phase.adaptation,
-            phase=phase,
-            rows=rows,
-            validation=validation,
-            penalties=penalties,
-            renewal=phase.objective.renewal(encoding, setting.seed),
-            folder=setting.phase_folder(number) / "checkpoints",
-            seed=setting.seed,
-            device=setting.compute.device,
-            micro_tokens=room.micro_tokens,
-            most_tokens=setting.recipe.machine.micro_tokens,
-            learned=room.learned,
-            log=setting.log,
-            stop=setting.stop,
-        )
+    job = Fit(
+        models=Models(policy),
+        objective=phase.objective,
+        adaptation=phase.adaptation,
+        phase=phase,
+        rows=rows,
+        validation=validation,
+        penalties=penalties,
+        renewal=phase.objective.renewal(encoding, setting.seed),
+        folder=setting.phase_folder(number) / "checkpoints",
+        seed=setting.seed,
+        device=setting.compute.device,
+        micro_tokens=room.micro_tokens,
+        most_tokens=setting.recipe.machine.micro_tokens,
+        learned=room.learned,
+        log=setting.log,
+        stop=setting.stop,
     )
+    rolled = rolling(phase, loaded, policy, encoding, splits, seed=setting.seed, device=device, log=setting.log)
+    with rolled as job.rollouts:
+        result = (solve if phase.adaptation.solved else fit)(job)
     setting.log("note", phase=phase.name, text=times(result))
     phase.adaptation.save(loaded.model, setting.result(number))
     account = training_account(phase, loaded.model, result, rows, lost, room, setting.compute.device)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..core.contracts import Batch, Objective, Role, Row
 from ..core.errors import ModelError
+from ..core.on_policy import OnPolicy
 from ..core.run import digest_of
 from ..functional.packing import micro_batches, pack
 from ..models.attention import still
@@ -52,7 +53,7 @@ def precompute(
     reference: the policy, not trained yet. others: the models of the objective's `sources`, by role. file: where the
     fields are kept; None keeps nothing. note: is told what was done.
     """
-    if not objective.roles or not rows:
+    if not objective.roles or not rows or isinstance(objective, OnPolicy):  # of answers that are still to come
         return list(rows)
     began = time.monotonic()
     given = dict(others or {})

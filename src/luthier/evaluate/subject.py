@@ -18,6 +18,7 @@ import torch
 from ..core.contracts import Batch, Floats, Ints, Objective, Row, Task
 from ..core.errors import DataError
 from ..core.example import Example
+from ..core.on_policy import OnPolicy
 from ..core.recipe import Decoding
 from ..data.encode import Encoding
 from ..functional.branches import answer_logps, branch_counts, branch_grid
@@ -193,7 +194,7 @@ class ModelSubject:
         parts, causal = example.parts, self.objective.task == "causal_lm"
         if causal and ("chosen" in parts or "completion" in parts):
             return self.encoding.answers(example, ("chosen" if "chosen" in parts else "completion",))
-        if causal and self.objective.needs.isdisjoint(parts):
+        if causal and (isinstance(self.objective, OnPolicy) or self.objective.needs.isdisjoint(parts)):
             return self.encoding.conversation(example) if "messages" in parts else self.encoding.document(example)
         return self.objective.encode(example, self.encoding)
 

@@ -13,10 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Choice", "Request", "chooser", "next_tokens"]
+__all__ = ["Choice", "Listener", "Request", "chooser", "heard_by", "next_tokens"]
 
 Choice = Callable[[Tensor, Sequence[int], Sequence[int]], Tensor]
 """[B, V] logits, the item of each row, how many tokens it already has -> [B] tokens."""
+
+Listener = Callable[[Tensor, Sequence[int], Sequence[int], Tensor], None]
+"""Told of [B, V] logits, items and steps as above, and the [B] tokens that were chosen. An item that has ended may ride
+along: only the first that is heard of an item and step counts.
+"""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,17 @@ class Request:
 def chooser(temperature: float, top_p: float, seeds: Sequence[int], count: int) -> Choice:
     """The most probable token at temperature 0, otherwise draws: item i's numbers, `count` of them, from seeds[i]."""
     return _Sampler(temperature, top_p, seeds, count) if temperature > 0 else _greedy
+
+
+def heard_by(listener: Listener, choose: Choice) -> Choice:
+    """The same choice, of which the listener is told."""
+
+    def told(logits: Tensor, items: Sequence[int], steps: Sequence[int]) -> Tensor:
+        tokens = choose(logits, items, steps)
+        listener(logits, items, steps, tokens)
+        return tokens
+
+    return told
 
 
 def _greedy(logits: Tensor, items: Sequence[int], steps: Sequence[int]) -> Tensor:

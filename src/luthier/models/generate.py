@@ -15,7 +15,7 @@ from torch import nn
 
 from ..core.errors import ModelError
 from .attention import still
-from .decoding import Request, chooser, next_tokens
+from .decoding import Listener, Request, chooser, heard_by, next_tokens
 from .generate_packed import decoding_offset, generate_packed
 from .generate_padded import generate_padded
 from .heads import plain
@@ -35,13 +35,15 @@ def generate(
     top_p: float = 1.0,
     seeds: Sequence[int] | None = None,
     batch_tokens: int = 16384,
+    listener: Listener | None = None,
 ) -> list[list[int]]:
     """The new token ids for each prompt, in the prompts' order, without the stop token that ended them.
 
     temperature 0 is greedy; otherwise draws are made from the smallest set of tokens whose probability reaches `top_p`
     (Holtzman et al. 2020), with item i's numbers from seeds[i] (default: i). At most `batch_tokens` positions are held
     at once, padding and new tokens counted, or one prompt. Where the model has a last position, a prompt too long for
-    it loses its beginning, with a warning. The model is in eval mode meanwhile.
+    it loses its beginning, with a warning. listener: is told of every token as it is chosen.
+    The model is in eval mode meanwhile.
     Errors: ModelError for a model that keeps no key-value cache, or a token that it has no row for; ValueError for an
     empty prompt.
     """
@@ -54,6 +56,8 @@ def generate(
     cut, rooms, limit = _fit(model, prompts, max_new_tokens)
     own = seeds if seeds is not None else range(len(prompts))
     choose = chooser(temperature, top_p, own, max_new_tokens)
+    if listener is not None:
+        choose = heard_by(listener, choose)
     request = Request(cut, rooms, frozenset(stop), pad, limit, batch_tokens, choose)
     if not cut or max_new_tokens < 1:
         return [[] for _ in cut]

@@ -22,6 +22,7 @@ from ..core.component import describe
 from ..core.contracts import Row
 from ..core.evidence import CheckContext
 from ..core.example import Example
+from ..core.on_policy import OnPolicy
 from ..core.recipe import Recipe, Source
 from ..core.run import EventLog, RunFolder
 from ..data.encode import Encoding, Truncated, encode_all
@@ -33,6 +34,7 @@ from ..engine import phase as phases
 from ..engine.device import choose
 from ..engine.estimate import trained_weights
 from ..engine.fit import VALIDATIONS, Fit
+from ..engine.on_policy import lengths_of, rolling
 from ..engine.phase import Setting
 from ..engine.precompute import precompute
 from ..engine.room import USUAL_TOKENS, Room, make_room
@@ -201,17 +203,21 @@ class _Planning:
         }
         if number == 0:
             self.samples = rows["train"][:SHOWN]
-        lengths, repeats = [len(row.ids) for row in rows["train"]], [row.repeat for row in rows["train"]]
+        lengths, repeats = lengths_of(phase.objective, rows["train"]), [row.repeat for row in rows["train"]]
         stream = Stream(lengths, phase.per_step, setting.seed, repeats)
-        steps = phase.steps or stream.steps_in(phase.epochs or 1.0)
-        tokens = round(float(np.dot(lengths, repeats)) * steps / stream.steps_in(1.0))
+        passes = phase.objective.passes if isinstance(phase.objective, OnPolicy) else 1
+        steps = phase.steps or stream.steps_in(phase.epochs or 1.0) * passes
+        tokens = round(float(np.dot(lengths, repeats)) * steps / stream.steps_in(1.0) / passes)
         model = loaded.model
         validates = "validation" in rows
         room = make_room(model, phase, self.recipe.machine, setting.compute.device, lengths, validates=validates)
         if room.gradient_checkpointing:
             recompute(model)
         trained = trained_weights(model, phase.adaptation)
-        probe = probe_training(self._job(number, loaded, rows["train"], room))
+        job = self._job(number, loaded, rows["train"], room)
+        rolled = rolling(phase, loaded, job.models.policy, encoding, splits, seed=setting.seed, device=job.device)
+        with rolled as job.rollouts:
+            probe = probe_training(job)
         return (
             loaded,
             encoding,

@@ -1,0 +1,66 @@
+"""What an on-policy phase needs around its fit: its rewards opened, its reference, its rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+
+import torch
+
+from ..core.contracts import Objective, Role, Row
+from ..core.example import Example
+from ..core.on_policy import OnPolicy
+from ..core.recipe import Phase
+from ..data.encode import Encoding
+from ..models.load import Loaded
+from ..models.roles import role_of
+from .rollout import Rollouts, frozen_copy, judging
+
+__all__ = ["lengths_of", "rolling"]
+
+
+def lengths_of(objective: Objective, rows: Sequence[Row]) -> list[int]:
+    """Tokens that rows may come to have in a step: of prompts, all their answers at their longest."""
+    room = objective.answers * (objective.max_new_tokens + 1) if isinstance(objective, OnPolicy) else 0
+    return [len(row.ids) + room for row in rows]
+
+
+@contextmanager
+def rolling(
+    phase: Phase,
+    loaded: Loaded,
+    policy: Role,
+    encoding: Encoding,
+    splits: Mapping[str, Sequence[Example]],
+    *,
+    seed: int,
+    device: torch.device,
+    log: Callable[..., None] = lambda event, **values: None,
+) -> Iterator[Rollouts | None]:
+    """The rollouts of a phase whose model is not trained yet; None where its objective samples nothing.
+
+    Errors: LuthierError where a reward cannot be opened.
+    """
+    objective = phase.objective
+    if not isinstance(objective, OnPolicy):
+        yield None
+        return
+    reference = None
+    if objective.refers:
+        moving = [parameter for group in phase.adaptation.groups(loaded.model) for _, parameter in group.parameters]
+        reference = role_of(frozen_copy(loaded.model, moving), loaded.tokenizer.pad_token_id, loaded.pooling)
+    with judging(objective) as judge:
+        yield Rollouts(
+            objective,
+            policy,
+            reference,
+            examples={example.id: example for example in chain(*splits.values())},
+            encoding=encoding,
+            judge=judge,
+            seed=seed,
+            device=device,
+            pad=loaded.tokenizer.pad_token_id,
+            log=log,
+            phase=phase.name,
+        )

@@ -1,0 +1,114 @@
+"""What answers are worth: rules worked by hand, and a function that fails in every way it can."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luthier.core.component import build
+from luthier.core.errors import DataError, RecipeError
+from luthier.core.example import Example, Origin
+from luthier.core.rewards import Answer, Failed, Reward
+from luthier.engine.rollout import judging
+from luthier.objectives.grpo import GRPO
+
+WAYS = """
+import os, time
+
+def judge(prompt, answer, target):
+    print("this must not be taken for an answer")
+    if answer == "slow":
+        time.sleep(60)
+    if answer == "crash":
+        os._exit(3)
+    if answer == "raise":
+        raise ValueError("no number in it")
+    if answer == "nan":
+        return float("nan")
+    return len(answer) + (10 if answer == target else 0) + (100 if prompt == "asked" else 0)
+
+number = 7
+"""
+
+
+def answer(text: str, *targets: str) -> Answer:
+    return Answer(Example("r:1", {"text": "x"}, Origin("r.jsonl", 1)), "asked", text, targets)
+
+
+def reward(value: Any) -> Reward:
+    found = build("rewards", value)
+    assert isinstance(found, Reward)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "targets", "wanted"),
+    [
+        ({"contains": {"text": "Thank you"}}, "and THANK YOU all", (), 1),
+        ({"contains": {"text": "Thank you", "ignore_case": False}}, "and THANK YOU all", (), 0),
+        ("contains", "the answer is 42.", ("41", "42"), 1),
+        ("contains", "the answer is 43.", ("41", "42"), 0),
+        ({"regex": {"pattern": r"\d+\Z"}}, "it is 42", (), 1),
+        ({"regex": {"pattern": r"\d+\Z"}}, "it is 42.", (), 0),
+        ("equals", " two \n words ", ("two words",), 1),
+        ("equals", "Two words", ("two words",), 0),
+        ({"equals": {"ignore_case": True}}, "Two words", ("no", "two words"), 1),
+        ({"length": {"words": 4}}, "one two three", (), 0.75),
+        ({"length": {"words": 4}}, "a b c d e f", (), 0.5),
+        ({"length": {"words": 4}}, "", (), 0),
+        ({"length": {"words": 2}}, "a b c d e f", (), 0),
+    ],
+)
+def test_rules_worked_by_hand(value: Any, text: str, targets: tuple[str, ...], wanted: float) -> None:
+    assert reward(value).of(answer(text, *targets)) == wanted
+
+
+@pytest.mark.parametrize("name", ["contains", "equals"])
+def test_a_row_without_a_reference_answer_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match="no reference answer"):
+        reward(name).of(answer("anything"))
+
+
+def test_a_pattern_that_is_none_is_refused() -> None:
+    with pytest.raises(RecipeError, match="no regular expression"):
+        reward({"regex": {"pattern": "("}})
+
+
+def test_a_function_is_called_and_none_of_its_failures_reaches_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ways.py").write_text(WAYS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    function = reward({"function": {"path": "ways:judge", "seconds": 1.5, "failed": -1.0, "weight": 2.0}})
+    function.examine()
+    texts = ["good", "slow", "four", "crash", "raise", "nan", "good"]
+    with function.open() as judge:
+        found = judge([answer(text, "good") for text in texts])
+    assert [found[0], found[2], found[6]] == [114, 104, 114]
+    reasons = [value.why for value in found if isinstance(value, Failed)]
+    assert reasons == [
+        "it took longer than 1.5 s",
+        "its process ended (exit status 3)",
+        "ValueError: no number in it",
+        "it returned nan",
+    ]
+    objective = GRPO(rewards=({"length": {"words": 1}}, {"function": {"path": "ways:judge", "failed": -1.0}}))  # type: ignore[arg-type]
+    with judging(objective) as judged:
+        result = judged([answer("raise"), answer("four"), answer("raise")])
+    assert result.rewards.tolist() == [0.0, 105.0, 0.0]
+    assert result.parts["function"].tolist() == [-1.0, 104.0, -1.0]
+    assert result.failures == {"function: ValueError: no number in it": 2}
+    assert not math.isnan(result.rewards.sum())
+
+
+@pytest.mark.parametrize("path", ["ways:missing", "ways:number", "nowhere:judge"])
+def test_a_path_that_leads_to_no_function_is_refused(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ways.py").write_text(WAYS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="cannot be called"):
+        reward({"function": {"path": path}}).examine()
