@@ -63,7 +63,7 @@ class Subject(Protocol):
         ...
 
     def rewards(self, examples: Sequence[Example]) -> list[Floats]:
-        """For each example [k]: the rewards of its answers, the best first, as a reward model gives them; [1] of a text."""
+        """For each example [k]: the rewards of its answers, the best first; of a text its one number, [1]."""
         ...
 
     def generate(self, examples: Sequence[Example]) -> list[str]:

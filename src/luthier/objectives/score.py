@@ -67,8 +67,10 @@ class Score(Objective):
 
         said = models.policy.class_logits(batch)[:, 0]
         said = said.to(torch.promote_types(said.dtype, torch.float32))
-        errors = {"squared": F.mse_loss, "absolute": F.l1_loss, "huber": F.huber_loss}
-        losses = errors[self.error](said, batch.fields["wanted"], reduction="none")
+        away = said - batch.fields["wanted"]
+        losses = away.square() if self.error == "squared" else away.abs()
+        if self.error == "huber":
+            losses = F.huber_loss(away, torch.zeros_like(away), reduction="none")
         return [Term(self.error, losses * batch.weights)]
 
 
