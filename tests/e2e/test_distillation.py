@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from small_runs import chat_records, class_recipe, label_records, lm_recipe, write_jsonl
 
 import luthier
-from luthier.core.errors import ModelError
+from luthier.core.errors import ModelError, RecipeError
 from luthier.core.run import read_events
 
 
@@ -44,16 +45,21 @@ def test_a_classifier_learns_from_a_run(teacher, bert_folder: Path, tmp_path: Pa
     assert len(notes(run.folder)) == 2, "what the teacher said goes with every temperature"
 
 
-def test_a_language_model_learns_from_another(llama_folder: Path, tmp_path: Path) -> None:
+def test_a_recipe_trains_a_teacher_and_a_student_of_one_of_its_layers(llama_folder: Path, tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "rows.jsonl", chat_records())
-    tuned = luthier.run(lm_recipe(llama_folder, data, adaptation="full", epochs=5), out=tmp_path / "teacher")
-    objective = {"distill": {"teacher": str(tuned.model), "top_k": 64, "temperature": 1.0}}
-    recipe = lm_recipe(llama_folder, data, objective=objective, adaptation="full", checks=["perplexity"])
+    recipe = lm_recipe(llama_folder, data, adaptation="full", epochs=5, checks=["perplexity"])
+    taught = {"distill": {"teacher": "sft", "temperature": 1.0, "hard": 0.0}}
+    recipe["phases"].append({**recipe["phases"][0], "name": "student", "objective": taught, "keep_layers": [0]})
     run = luthier.run(recipe, out=tmp_path / "run")
-    first, last = steps(run.folder)[0]["terms"], steps(run.folder)[-1]["terms"]
-    assert last["divergence"] < 0.7 * first["divergence"]
-    kept = load_file(run.folder / "phases/1-sft/reference-train.safetensors")
+    learned = [step["terms"]["divergence"] for step in steps(run.folder) if step["phase"] == "student"]
+    assert learned[-1] < 0.7 * learned[0]
+    kept = load_file(run.folder / "phases/2-student/reference-train.safetensors")
     assert kept["ids"].shape == (int(kept["lengths"].sum()), 64)
+    assert json.loads((run.model / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"] == 1
+
+    recipe["phases"][1]["objective"] = {"distill": {"teacher": "student"}}
+    with pytest.raises(RecipeError, match="does not come before it"):
+        luthier.run(recipe, out=tmp_path / "other")
 
 
 def test_a_teacher_that_cannot_be_asked_is_refused(teacher, bert_folder: Path, tmp_path: Path) -> None:

@@ -211,6 +211,10 @@ class Phase(Part):
     watch: Watch = Watch()
     checkpoints: Checkpoints = Checkpoints()
     data: Data | None = Field(None, description="default: the recipe's data")
+    keep_layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (),
+        description="the layers (from 0) that stay of the model that the phase starts from; default: all",
+    )
     from_: str | None = Field(
         None, alias="from", description="the phase or run it starts from; default: the phase before"
     )

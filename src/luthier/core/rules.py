@@ -99,6 +99,15 @@ def _new_tokens(recipe: Recipe) -> Iterator[Problem]:
             )
 
 
+def _layers(phase: Phase, place: str) -> Iterator[Problem]:
+    kept, once = list(phase.keep_layers), sorted(set(phase.keep_layers))
+    if kept != once:
+        place = f"{place}.keep_layers"
+        yield Problem(
+            f"keep_layers is {kept}", place, "each layer once, the lowest first", f"{place}={json.dumps(once)}"
+        )
+
+
 def _phases(recipe: Recipe) -> Iterator[Problem]:
     names = [phase.name for phase in recipe.phases]
     for name, count in Counter(names).items():
@@ -135,6 +144,7 @@ def _phases(recipe: Recipe) -> Iterator[Problem]:
                 "data.train and data.validation in a phase",
                 "remove it, or give it as the recipe's data.test",
             )
+        yield from _layers(phase, place)
         if recipe.data_of(phase).validation is None:
             yield from _unwatched(phase, place)
         yield from _penalties(phase, place)

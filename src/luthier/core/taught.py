@@ -6,12 +6,16 @@ the phase's folder. Nothing here imports torch at run time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from .contracts import Objective
+from .errors import Problem
+
+if TYPE_CHECKING:
+    from .recipe import Phase, Recipe
 
 __all__ = ["Taught"]
 
@@ -22,7 +26,7 @@ class Taught(Objective):
     roles: ClassVar[frozenset[str]] = frozenset({"teacher"})
 
     teacher: str = Field(
-        description="the model to learn from: a run, a folder, embedded:NAME or a hub id, with the student's tokenizer",
+        description="the model to learn from: an earlier phase, a run, a folder, embedded:NAME or a hub id",
         examples=["runs/teacher"],
     )
     divergence: Literal["forward_kl", "reverse_kl", "jensen_shannon"] = Field(
@@ -32,6 +36,14 @@ class Taught(Objective):
         2.0, gt=0, description="divides both models' logits; more shows more of what the teacher holds for unlikely"
     )
     hard: float = Field(0.5, ge=0, lt=1, description="the share of the loss that is of the labels themselves")
+
+    def problems(self, recipe: Recipe, phase: Phase | None) -> Iterable[Problem]:
+        names = [one.name for one in recipe.phases]
+        if phase is not None and self.teacher in names and names.index(self.teacher) >= names.index(phase.name):
+            yield Problem(
+                f"the teacher of phase '{phase.name}' is phase '{self.teacher}', which does not come before it",
+                expected="an earlier phase, or a model from outside",
+            )
 
     def sources(self) -> Mapping[str, str]:
         return {"teacher": self.teacher}

@@ -21,12 +21,12 @@ from ..core.recipe import Phase, Recipe
 from ..core.run import EventLog, RunFolder
 from ..data.encode import Encoding, encode_all
 from ..data.parts import refuse_unfit
+from ..models.changed import keep_layers, with_tokens
 from ..models.configuration import CLASSIFIERS
 from ..models.export import save_model
 from ..models.load import Loaded, examine, load_model
 from ..models.recompute import recompute
 from ..models.roles import Models, role_of
-from ..models.vocabulary import grow
 from .account import times, training_account
 from .device import Compute
 from .fit import Fit, FitResult, fit
@@ -95,7 +95,7 @@ def examine_models(setting: Setting) -> None:
         source, _ = _before(setting.recipe, number)
         if source is not None:
             examine(source, phase.objective.task)
-        for teacher in phase.objective.sources().values():
+        for teacher in sorted({*phase.objective.sources().values()} - {one.name for one in setting.recipe.phases}):
             examine(teacher, phase.objective.task)
         if isinstance(phase.objective, OnPolicy):
             for reward in phase.objective.rewards:
@@ -113,14 +113,7 @@ def open_model(
     phase = setting.recipe.phases[number]
     source, earlier = _before(setting.recipe, 0 if base else number)
     if earlier is not None:
-        before = setting.recipe.phases[earlier]
-        loaded = adapted(setting, earlier, dtype=torch.float32, trained=True)
-        plain = before.adaptation.merge(loaded.model)
-        # The folded model goes through a folder: the next phase may need another head, dtype or dropout.
-        merged = setting.phase_folder(earlier) / "merged"
-        if not (merged / "config.json").exists():
-            save_model(plain, loaded.tokenizer, merged, pooling=loaded.pooling)
-        source = str(merged)
+        source = _merged(setting, earlier)
     assert source is not None
     facts = facts_of(setting, number) if phase.objective.task in CLASSIFIERS else {}
     several = facts.get("multi_label", False)
@@ -144,21 +137,23 @@ def open_model(
             remedy="start from the model that it was trained from, or train it with lora in place of "
             f"{loaded.carried}; luthier generate and chat use it as it is",
         )
+    kept = setting.recipe.phases[0 if base else number].keep_layers
+    loaded = keep_layers(loaded, kept) if kept else loaded
     # What an earlier phase left has the new tokens already.
-    return loaded if earlier is not None else _with_tokens(loaded, setting.recipe.new_tokens)
+    return loaded if earlier is not None else with_tokens(loaded, setting.recipe.new_tokens)
 
 
-def _with_tokens(loaded: Loaded, tokens: Sequence[str]) -> Loaded:
-    """The model with rows for new tokens, and its description brought up to that."""
-    if not tokens:
-        return loaded
-    grown = grow(loaded.model, loaded.tokenizer, tokens)
-    changed = {
-        "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
-        "vocabulary": len(loaded.tokenizer),
-        "notes": [*loaded.description["notes"], grown.note],
-    }
-    return replace(loaded, description={**loaded.description, **changed})
+def _merged(setting: Setting, number: int) -> str:
+    """The folder of what phase `number` came to, with its adaptation folded in.
+
+    The folded model goes through a folder: the next phase may need another head, dtype or dropout.
+    """
+    folder = setting.phase_folder(number) / "merged"
+    if not (folder / "config.json").exists():
+        loaded = adapted(setting, number, dtype=torch.float32, trained=True)
+        plain = setting.recipe.phases[number].adaptation.merge(loaded.model)
+        save_model(plain, loaded.tokenizer, folder, pooling=loaded.pooling)
+    return str(folder)
 
 
 def adapted(
@@ -309,27 +304,26 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
 
 
 def _asked(
-    setting: Setting,
-    number: int,
-    loaded: Loaded,
-    policy: Role,
-    room: Room,
-    train: Sequence[Row],
-    validation: Sequence[Row],
+    setting: Setting, number: int, loaded: Loaded, policy: Role, room: Room, train: Sequence[Row], held: Sequence[Row]
 ) -> tuple[list[Row], list[Row]]:
     """The rows with what the objective asks other roles about them; kept in the phase's folder."""
     phase, compute = setting.recipe.phases[number], setting.compute
-    facts, every = facts_of(setting, number), [*train, *validation]
+    facts, names = facts_of(setting, number), [one.name for one in setting.recipe.phases[:number]]
+    sources = {
+        role: _merged(setting, names.index(source)) if source in names else source
+        for role, source in phase.objective.sources().items()
+    }
+    others = open_sources(phase.objective.task, sources, loaded, facts, [*train, *held], compute.dtype, compute.device)
     asked = partial(
         precompute,
         phase.objective,
         policy,
         device=compute.device,
         micro_tokens=room.micro_tokens,
-        others=open_sources(phase.objective, loaded, facts, every, dtype=compute.dtype, device=compute.device),
+        others=others,
     )
     found = []
-    for split, rows in (("train", train), ("validation", validation)):
+    for split, rows in (("train", train), ("validation", held)):
         file = setting.phase_folder(number) / f"reference-{split}.safetensors"
         note = partial(_note, setting, phase, split)
         found.append(asked(rows, file=file, note=note))

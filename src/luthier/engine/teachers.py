@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..core.contracts import Objective, Role, Row
+from ..core.contracts import Role, Row, Task
 from ..core.errors import ModelError
 from ..models.configuration import CLASSIFIERS
 from ..models.load import Loaded, load_model
@@ -17,27 +17,28 @@ __all__ = ["open_sources"]
 
 
 def open_sources(
-    objective: Objective,
+    task: Task,
+    sources: Mapping[str, str],
     student: Loaded,
     facts: Mapping[str, Any],
     rows: Sequence[Row],
-    *,
     dtype: torch.dtype,
     device: torch.device,
 ) -> dict[str, Role]:
-    """The models of the objective's `sources` by role, in eval mode.
+    """The models of `sources` by role, in eval mode.
 
-    facts: what was surveyed (classes). rows: all that it will be asked about. Errors: ModelError for one that cannot
-    answer: another tokenizer or vocabulary, other classes, or fewer positions than the longest row has tokens.
+    sources: where each comes from, by role. facts: what was surveyed (classes). rows: all that they are asked about.
+    Errors: ModelError for one that cannot answer: another tokenizer or vocabulary, other classes, or fewer positions
+    than the longest row has tokens.
     """
     longest = max((len(row.ids) for row in rows), default=0)
     found: dict[str, Role] = {}
-    for name, source in objective.sources().items():
-        labels = facts.get("classes") if objective.task in CLASSIFIERS else None
+    for name, source in sources.items():
+        labels = facts.get("classes") if task in CLASSIFIERS else None
         several = facts.get("multi_label", False)
         loaded = load_model(
             source,
-            objective.task,
+            task,
             labels=labels,
             problem=("multi_label_classification" if several else "single_label_classification") if labels else None,
             dtype=dtype,

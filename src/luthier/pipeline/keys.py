@@ -117,8 +117,10 @@ def _checks(checks: Any, inputs: Inputs) -> Any:
 
 
 def _sources(recipe: Recipe, number: int) -> dict[str, list[str]]:
-    """The digests of models in other roles (teachers), where phases up to `number` have any."""
-    named = [source for phase in recipe.phases[: number + 1] for source in phase.objective.sources().values()]
+    """The digests of models in other roles (teachers), where phases up to `number` have any from outside."""
+    own = [phase.name for phase in recipe.phases]
+    every = [source for phase in recipe.phases[: number + 1] for source in phase.objective.sources().values()]
+    named = [source for source in every if source not in own]
     return {"sources": [_source_digest(source) for source in named]} if named else {}
 
 

@@ -38,7 +38,6 @@ from ..engine.on_policy import lengths_of, rolling
 from ..engine.phase import Setting
 from ..engine.precompute import precompute
 from ..engine.room import USUAL_TOKENS, Room, make_room
-from ..engine.teachers import open_sources
 from ..evaluate.subject import ModelSubject
 from ..models.load import Loaded
 from ..models.recompute import recompute
@@ -245,10 +244,9 @@ class _Planning:
         policy = role_of(loaded.model, loaded.tokenizer.pad_token_id)
         if phase.objective.roles:
             few = spread(rows, 2 * STEPS * room.micro_tokens)
-            compute, facts = setting.compute, phases.facts_of(setting, number)
-            others = open_sources(phase.objective, loaded, facts, rows, dtype=compute.dtype, device=compute.device)
-            tokens = room.micro_tokens
-            rows = precompute(phase.objective, policy, few, device=compute.device, micro_tokens=tokens, others=others)
+            others = dict.fromkeys(phase.objective.sources(), policy)  # a teacher may not be trained yet
+            device, tokens = setting.compute.device, room.micro_tokens
+            rows = precompute(phase.objective, policy, few, device=device, micro_tokens=tokens, others=others)
         return Fit(
             models=Models(policy),
             objective=phase.objective,
