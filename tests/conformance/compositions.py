@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from conformance.world import KINDS, Task, load, settings
 from luthier.core.component import build
 from luthier.core.contracts import Adaptation, Objective, Schedule
 from luthier.core.errors import ModelError
+from luthier.core.recipe import Phase
 from luthier.engine.optimize import Stepper
 from luthier.engine.step import accumulate, mean_loss
 from luthier.models.attention import still
@@ -46,7 +48,10 @@ class Composition:
         return load(self.kind, self.objective.task, task.facts)
 
     def refusal(self) -> str | None:
-        """Why the two do not go together on this model, or None where they do."""
+        """Why the two do not go together on this model, or in any recipe, or None where they do."""
+        phase: Any = Phase(objective=self.objective, adaptation=self.adaptation)
+        for problem in self.adaptation.problems(SimpleNamespace(phases=(phase,)), phase):  # type: ignore[arg-type]
+            return problem.found
         task = self.task()
         try:
             self.adaptation.apply(self.load(task).model)
