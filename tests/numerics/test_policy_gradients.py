@@ -114,8 +114,9 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
             "GRPO",
             {"loss_type": "dr_grpo", "epsilon": 0.1, "epsilon_high": 0.2},
         ),
+        ("rloo", {"clip_high": 0.3}, "RLOO", {"epsilon": 0.2, "epsilon_high": 0.3}),
     ],
-    ids=["grpo", "dapo", "dr-grpo"],
+    ids=["grpo", "dapo", "dr-grpo", "rloo"],
 )
 def test_a_step_gives_the_loss_and_gradient_of_trls_trainer(
     name: str, ours: dict[str, Any], kind: str, theirs: dict[str, Any], tmp_path: Path
@@ -124,7 +125,7 @@ def test_a_step_gives_the_loss_and_gradient_of_trls_trainer(
     theirs = dict(theirs)
     task, model, other = rolled(name, **ours), make_llama(seed=1), make_llama(seed=1)
     beta = theirs.pop("beta", 0.0)  # given here, it would have a reference loaded by the name of a model
-    trainer = trainer_of(kind, tmp_path, other, **theirs)
+    trainer = trainer_of(kind, tmp_path, other, beta=0.0, **theirs)
     trainer.beta = beta
     trainer.args.use_bias_correction_kl = False  # as the paper has it
     trainer.model.eval()

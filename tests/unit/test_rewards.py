@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from conformance.world import load
 
 from luthier.core.component import build
 from luthier.core.errors import DataError, RecipeError
-from luthier.core.example import Example, Origin
+from luthier.core.example import Example, Origin, Turn
 from luthier.core.rewards import Answer, Failed, Reward
 from luthier.engine.rollout import judging
+from luthier.models import load as models_load
+from luthier.models.export import save_model
 from luthier.objectives.grpo import GRPO
 
 WAYS = """
@@ -112,3 +116,33 @@ def test_a_path_that_leads_to_no_function_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RecipeError, match="cannot be called"):
         reward({"function": {"path": path}}).examine()
+
+
+def test_a_reward_model_is_loaded_once_and_reads_prompt_and_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers are those of its own forward pass over the conversation as its template writes it."""
+    loaded = load("llama", "sequence_score", {"classes": ["reward"], "multi_label": False})
+    save_model(loaded.model, loaded.tokenizer, tmp_path / "judge")
+    asked = [Example("r:1", {"prompt": (Turn("user", "How long?"),)}, Origin("r.jsonl", 1))] * 2
+    texts = ["Two days.", "That the workshop cannot say today."]
+    opened: list[str] = []
+    real = models_load.load_model
+    monkeypatch.setattr(
+        models_load, "load_model", lambda source, *more, **named: opened.append(source) or real(source, *more, **named)
+    )
+    judged = reward({"model": {"source": str(tmp_path / "judge")}})
+    judged.examine()
+    answers = [Answer(example, "How long?", text, ()) for example, text in zip(asked, texts, strict=True)]
+    with judged.open() as judge:
+        found = [*judge(answers), *judge(answers[:1])]
+    assert opened == [str(tmp_path / "judge")]
+    wanted = []
+    for text in texts:
+        turns = [{"role": "user", "content": "How long?"}, {"role": "assistant", "content": text}]
+        ids = loaded.tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=True)["input_ids"]
+        stop = int((ids[0] == loaded.tokenizer.eos_token_id).nonzero()[-1])
+        with torch.no_grad():
+            wanted.append(float(loaded.model(input_ids=ids[:, : stop + 1]).logits[0, 0]))
+    assert found == pytest.approx([*wanted, wanted[0]], abs=1e-5)
+    assert abs(found[0] - found[1]) > 1e-4

@@ -5,7 +5,7 @@ Errors: ModelError for a model that cannot be loaded or has more classes than on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ..core.errors import DataError, ModelError
 from ..core.example import Example
 from .encode import Encoding
 
-__all__ = ["rewards_of"]
+__all__ = ["open_judge", "rewards_of"]
 
 _LONGEST = 2048
 _TOKENS = 4096  # in one forward pass
@@ -22,6 +22,11 @@ _TOKENS = 4096  # in one forward pass
 
 def rewards_of(source: str, examples: Sequence[Example]) -> Floats:
     """[n] the reward of each row's "completion" as the answer to its "prompt", by the model that `source` names."""
+    return open_judge(source)(examples)
+
+
+def open_judge(source: str) -> Callable[[Sequence[Example]], Floats]:
+    """The same for any number of calls: the model is loaded once."""
     import torch
 
     from ..functional.packing import micro_batches, pack
@@ -39,19 +44,23 @@ def rewards_of(source: str, examples: Sequence[Example]) -> Floats:
         )
     own = getattr(loaded.model.config, "max_position_embeddings", None) or _LONGEST
     encoding = Encoding(loaded.tokenizer, max_length=min(own, _LONGEST))
-    rows = [row for example in examples for row in encoding.answers(example, ("completion",))]
-    if len(rows) != len(examples):
-        raise DataError(
-            f"{len(examples) - len(rows)} of {len(examples)} answers could not be shown to the judge",
-            where=source,
-            expected="prompts and answers that fit into its length and chat template",
-            remedy="shorten decoding.max_new_tokens, or take a judge that reads longer texts",
-        )
-    lengths = [len(row.ids) for row in rows]
-    order = sorted(range(len(rows)), key=lambda index: (-lengths[index], index))
     role = role_of(loaded.model, loaded.tokenizer.pad_token_id)
-    found = np.zeros(len(rows))
-    with still(loaded.model), torch.inference_mode():
-        for chosen in micro_batches(order, lengths, _TOKENS):
-            found[chosen] = role.class_logits(pack([rows[index] for index in chosen]))[:, 0].double().numpy()
-    return found
+
+    def judge(examples: Sequence[Example]) -> Floats:
+        rows = [row for example in examples for row in encoding.answers(example, ("completion",))]
+        if len(rows) != len(examples):
+            raise DataError(
+                f"{len(examples) - len(rows)} of {len(examples)} answers could not be shown to the judge",
+                where=source,
+                expected="prompts and answers that fit into its length and chat template",
+                remedy="let answers be shorter, or take a judge that reads longer texts",
+            )
+        lengths = [len(row.ids) for row in rows]
+        order = sorted(range(len(rows)), key=lambda index: (-lengths[index], index))
+        found = np.zeros(len(rows))
+        with still(loaded.model), torch.inference_mode():
+            for chosen in micro_batches(order, lengths, _TOKENS):
+                found[chosen] = role.class_logits(pack([rows[index] for index in chosen]))[:, 0].double().numpy()
+        return found
+
+    return judge

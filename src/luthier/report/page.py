@@ -25,6 +25,7 @@ from .record import Curve, Record, read_record
 __all__ = ["write_report"]
 
 LONGEST = 4000  # characters of one sample's text
+ROLLOUTS = 6  # of a phase whose answers are shown
 PAIRS = 15  # confused pairs that are listed
 
 SCRIPT = (
@@ -85,6 +86,7 @@ def _view(record: Record) -> dict[str, Any]:
         "curves": [curve for curve in map(_curve, record.curves) if curve],
         **_preparation(record),
         "samples": {check: [_sample(item) for item in items] for check, items in record.samples.items() if items},
+        "rollouts": {curve.phase: _rollouts(curve) for curve in record.curves if curve.rollouts},
         "confusion": _confusion(record.confusion),
         "training": record.part("training"),
         "stages": record.part("stages"),
@@ -228,6 +230,23 @@ def _sample(item: Mapping[str, Any]) -> dict[str, Any]:
     wanted = str(item.get("wanted") or "").strip()
     hits = {key: bool(wanted) and str(item.get(key) or "").strip() == wanted for key in ("base", "tuned")}
     return {**texts, "hits": hits, "has_base": item.get("base") is not None}
+
+
+def _rollouts(curve: Curve) -> list[dict[str, Any]]:
+    """Rollouts from the first to the last, evenly chosen: their step, mean reward, and answers, the best first."""
+    last, count = len(curve.rollouts) - 1, min(ROLLOUTS, len(curve.rollouts))
+    chosen = [curve.rollouts[round(place * last / max(1, count - 1))] for place in range(count)]
+    return [
+        {
+            "step": event["step"],
+            "reward": event["figures"]["reward"],
+            "samples": [
+                {**sample, "answers": sorted(sample["answers"], key=lambda answer: -float(answer["reward"]))}
+                for sample in event["samples"]
+            ],
+        }
+        for event in chosen
+    ]
 
 
 def _cut(value: Any) -> str:

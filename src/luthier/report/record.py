@@ -25,6 +25,8 @@ class Curve:
     phase: str
     steps: list[dict[str, Any]] = field(default_factory=list)
     validations: list[dict[str, Any]] = field(default_factory=list)
+    rollouts: list[dict[str, Any]] = field(default_factory=list)
+    """What the policy answered while it learned from its own answers, with rewards."""
 
     def add(self, event: Mapping[str, Any]) -> None:
         """A step goes back behind everything that was logged at or after it: training was resumed from there."""
@@ -37,8 +39,12 @@ class Curve:
             self.steps.append(dict(event))
         while self.validations and self.validations[-1]["step"] >= step:
             self.validations.pop()
+        while self.rollouts and self.rollouts[-1]["step"] >= step + (event["event"] != "rollout"):
+            self.rollouts.pop()
         if event["event"] == "validation":
             self.validations.append(dict(event))
+        if event["event"] == "rollout":
+            self.rollouts.append(dict(event))
 
     def points(self, key: str) -> list[tuple[float, float]]:
         """(step, value) of every step that has a finite `key`."""
@@ -165,7 +171,7 @@ def _events(file: Path) -> tuple[list[Curve], dict[str, int]]:
         if kind == "warning":
             text = str(event.get("text", ""))
             warnings[text] = warnings.get(text, 0) + 1
-        elif kind in ("step", "validation"):
+        elif kind in ("step", "validation", "rollout"):
             phase = str(event.get("phase") or "train")
             curves.setdefault(phase, Curve(phase)).add(event)
     return list(curves.values()), warnings

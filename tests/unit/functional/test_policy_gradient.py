@@ -8,6 +8,7 @@ import pytest
 import torch
 from conformance.world import Task, settings
 
+from luthier.core.component import build
 from luthier.functional.policy_gradient import at_tokens, clipped, group_advantages, k3, leave_one_out, token_grid
 
 REWARDS = torch.tensor([[1.0, 3.0], [2.0, 2.0]], dtype=torch.float64)
@@ -69,3 +70,12 @@ def test_tokens_go_into_a_grid_and_come_back() -> None:
     first, second = lengths[0, :2].tolist()
     assert grid[0, 1, :second].tolist() == list(range(first + 1, first + second + 1))
     assert torch.equal(at_tokens(lengths, batch)[:first], torch.full((first,), first))
+
+
+def test_the_divergence_is_part_of_rloos_reward() -> None:
+    """R = reward - 0.5 times what the policy gives an answer more than the reference, then less the other's R."""
+    objective = build("objectives", {"rloo": {"rewards": ["equals"], "kl": 0.5, "answers": 2}})
+    old = torch.tensor([[[-1.0, -2.0], [-3.0, 0.0]]])
+    reference = torch.tensor([[[-2.0, -2.0], [-1.0, 0.0]]])
+    found = objective.advantages({"rewards": torch.tensor([[1.0, 0.0]]).double(), "old": old, "reference": reference})  # type: ignore[attr-defined]
+    close(found["advantages"], [[(1 - 0.5) - (0 + 1.0), (0 + 1.0) - (1 - 0.5)]])
