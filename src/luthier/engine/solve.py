@@ -10,6 +10,7 @@ from ..core.contracts import Batch, Row
 from ..functional.packing import micro_batches, pack
 from ..models.attention import still
 from .fit import Fit, FitResult
+from .meter import peak_memory_gb
 from .step import measure
 
 __all__ = ["solve"]
@@ -29,7 +30,17 @@ def solve(job: Fit) -> FitResult:
         validation = measure(job.objective, job.models, held_out) if held_out else None
     seconds = time.perf_counter() - began
     job.log(
-        "step", phase=job.phase.name, step=1, total=1, loss=loss.loss, tokens=loss.tokens, seconds={"solve": seconds}
+        "step",
+        phase=job.phase.name,
+        step=1,
+        total=1,
+        loss=loss.loss,
+        lr=0.0,
+        grad_norm=0.0,
+        tokens=loss.tokens,
+        tokens_per_s=round(loss.tokens / seconds, 1),
+        memory_gb=round(peak_memory_gb(job.device), 3),
+        seconds={"solve": round(seconds, 4)},
     )
     best = None if validation is None else validation.loss
     if best is not None:

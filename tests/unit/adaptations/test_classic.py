@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC, LinearSVC
 from small_runs import class_recipe, label_records, write_jsonl
 
-import luthier
 from luthier.core.component import build
 from luthier.core.contracts import Row
 from luthier.core.errors import ModelError, RecipeError
@@ -22,6 +23,7 @@ from luthier.models.attention import hidden_states
 from luthier.models.classic import LinearHead, RadialHead, solve
 from luthier.models.load import load_model
 from luthier.models.roles import role_of
+from luthier.pipeline import Run
 
 PEERS: dict[str, Any] = {
     "logistic": lambda c: LogisticRegression(C=c, max_iter=2000),
@@ -113,6 +115,7 @@ def test_a_recipe_says_what_classic_does_not_read(bert_folder):
 
 @pytest.mark.parametrize("kind", ["logistic", "rbf_svm"])
 def test_a_run_keeps_its_classifier_through_export(bert_folder, tmp_path, kind):
+    from luthier.cli.main import main
     from luthier.cli.talk import classify
 
     data = write_jsonl(tmp_path / "rows.jsonl", label_records(48))
@@ -120,7 +123,12 @@ def test_a_run_keeps_its_classifier_through_export(bert_folder, tmp_path, kind):
         bert_folder, data, adaptation={"classic": {"kind": kind}}, checks=["classification", "parity"]
     )
     del recipe["phases"][0]["epochs"]
-    run = luthier.run(recipe, out=tmp_path / "run")
+    file = tmp_path / "recipe.json"
+    file.write_text(json.dumps(recipe))
+    # By the command line, whose progress reads what a step tells.
+    with suppress(SystemExit):
+        main(["run", str(file), "--out", str(tmp_path / "run")])
+    run = Run.of(tmp_path / "run")
     assert run.value("classification.accuracy") > 0.5
     assert run.value("parity.max_difference", "reloaded") == 0.0
     assert (run.model / "adapter" / "trained.safetensors").is_file()
