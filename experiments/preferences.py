@@ -2,14 +2,15 @@
 
     python -m experiments.preferences [--quick] [--json FILE]
 
-The embedded model first learns the answers of a repair shop (the recipe `preferences`, its first phase). From that
-model each method learns from the same 270 pairs, KTO from their 540 answers with a label each; 90 pairs of other
-customers are held out, and one in twenty of all is the wrong way round, so that 0.95 is the most that can be expected.
-accuracy is how often the chosen answer is likelier than the rejected one; win rate how often the tuned model's own
-answer has the preferred closing where the start's has not, ties half. The control is DPO on pairs of which a random
-half was swapped. Length is the difference of the generated answers in characters. A reward model of the same start
-learns from the same pairs; another one from the 300 pairs of LLaMA-Factory's demo is held against those of LLMBar's
-natural pairs that fit into 512 tokens, where a rater who tosses a coin has 0.5. Intervals are at 95 %, over pairs.
+The embedded model first learns the answers of a repair shop, as in the recipe `demo`. From that model each method
+learns from the same 270 pairs, KTO from their 540 answers with a label each; 90 pairs of other customers are held out,
+and one in twenty of all is the wrong way round, so that 0.95 is the most that can be expected. accuracy is how often
+the chosen answer is likelier than the rejected one; win rate how often the tuned model's own answer has the preferred
+closing where the start's has not, ties half. The control is DPO on pairs of which a random half was swapped: what it
+moves, others may have moved by chance. Length is the difference of the generated answers in characters. A reward model
+of the same start learns from the same pairs; another one from the 300 pairs of LLaMA-Factory's demo is held against
+those of LLMBar's natural pairs that fit into 512 tokens, where a rater who tosses a coin has 0.5. Intervals are at 95
+%, over pairs.
 """
 
 from __future__ import annotations
@@ -91,10 +92,13 @@ def written(file: Path, rows: Rows) -> str:
 
 
 def start(out: Path, quick: bool) -> Run:
-    """The first phase of the recipe `preferences`."""
-    plain = load_recipe("preferences").plain()
+    """The phase of the recipe `demo`, on all of its rows: a start that knows the shop's letters apart.
+
+    One that has seen fewer closes nearly all letters alike, and any push, the control's too, turns all of them over.
+    """
+    plain = load_recipe("demo").plain()
     phase = dict(plain["phases"][0])
-    data = phase.pop("data")
+    data = {key: value for key, value in plain["data"].items() if key in ("train", "bad_rows", "steps")}
     if quick:
         phase = {**{key: value for key, value in phase.items() if key != "epochs"}, "steps": 6}
     return luthier.run({"name": "start", "model": plain["model"], "data": data, "phases": [phase]}, out=out / "start")
