@@ -1,7 +1,7 @@
 """Whether merging, saving and loading again keep the model: the largest difference of log-probabilities to tuned.
 
 Nats; 0 is equality. Over the supervised tokens of the first items for language models, over classes for classifiers,
-over the tags of each word for taggers; of reward models the rewards.
+over the tags of each word for taggers; of models that give numbers these, of encoders of texts their vectors.
 All subjects are opened in float32, so that what is seen is the conversion and not the rounding of a narrower dtype;
 a model exported in bfloat16 differs by that rounding (about 1e-2).
 Source: the check is this project's own. Errors: a subject that scores other tokens has an undefined difference.

@@ -125,7 +125,8 @@ class Made:
     name = "made"
     about = "made up"
 
-    def __init__(self, rows) -> None:
+    def __init__(self, rows, task="causal_lm") -> None:
+        self.task = task
         self.rows = [np.array(row) for row in rows]
 
     def token_logps(self, examples):
@@ -135,10 +136,11 @@ class Made:
         return np.array(self.rows)
 
 
-def parity(tuned, merged, **facts) -> float:
-    check, context = Parity(), CheckContext(facts, 1, lambda path: ())
-    scores = {name: check.measure(Made(rows), ITEMS[: len(rows)], context) for name, rows in tuned_and(tuned, merged)}
-    return findings(scores, check.measures(facts), "parity", 1)[0].value
+def parity(tuned, merged, task="causal_lm") -> float:
+    check, context = Parity(), CheckContext({}, 1, lambda path: ())
+    made = {name: Made(rows, task) for name, rows in tuned_and(tuned, merged)}
+    scores = {name: check.measure(one, ITEMS[: len(one.rows)], context) for name, one in made.items()}
+    return findings(scores, check.measures({}), "parity", 1)[0].value
 
 
 def tuned_and(tuned, merged):
@@ -151,4 +153,4 @@ def test_parity_never_passes_what_cannot_be_compared():
     assert math.isnan(parity([[-1.0, math.nan]], [[-1.0, math.nan]]))
     assert math.isnan(parity([[-1.0, -2.0]], [[-1.0, -2.0, -3.0]]))  # more tokens in one than in the other
     assert parity([[-1.0, -2.0], [-1.0]], [[-1.0, -2.0], [-1.0, -0.5]]) == 1.5  # a token against none
-    assert parity([[-1.0, -0.5]], [[-1.0, -0.25]], classes=["a", "b"]) == 0.25
+    assert parity([[-1.0, -0.5]], [[-1.0, -0.25]], task="sequence_classification") == 0.25
