@@ -38,6 +38,7 @@ class LinearHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def forward(self, features: Tensor) -> Tensor:
+        """[N, C] of features [N, H]."""
         return nn.functional.linear(features, self.weight, self.bias)
 
 
@@ -57,6 +58,7 @@ class RadialHead(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
+        """[N, C] of features [N, H]."""
         near = torch.exp(-self.gamma * _apart(features, self.vectors))  # [N, V]
         owner = torch.arange(len(self.sizes), device=near.device).repeat_interleave(self.sizes.long())
         # [C - 1, C, N]: what each class's support vectors say in each of its machines.
