@@ -89,7 +89,9 @@ def test_bottlenecks_and_unmoving_bodies_are_refused(llama, bert) -> None:
         penalty.begin(build("adaptations", "head").apply(bert))
 
 
-@pytest.mark.parametrize("adaptation", ["bottleneck", "head", "peft", "prefix", "prompt", {"lora": {"dora": True}}], ids=str)
+@pytest.mark.parametrize(
+    "adaptation", ["bottleneck", "head", "peft", "prefix", "prompt", {"lora": {"dora": True}}], ids=str
+)
 def test_a_recipe_that_combines_them_is_refused_before_loading(adaptation) -> None:
     phase = {"objective": "classify", "adaptation": adaptation, "penalties": ["l2_sp"]}
     with pytest.raises(RecipeError, match="l2_sp") as caught:
