@@ -11,7 +11,7 @@ export LUTHIER_DATA ?= $(abspath ../shared/data)
 endif
 
 # The long ones come last: soak alone takes over two hours.
-BENCHMARKS := sft_lora sft_full dpo contrast embed classify generate prepare prepare_large deduplicate anonymize cost kill_resume soak
+BENCHMARKS := sft_lora sft_full dpo grpo contrast embed classify generate prepare prepare_large deduplicate anonymize cost kill_resume soak
 
 .PHONY: setup demo test test-fast fuzz lint bench docs nano clean help
 
