@@ -31,11 +31,13 @@ from luthier.functional.low_rank import low_rank_linear
 from luthier.functional.low_rank_gated import LowRank, low_rank_gated
 from luthier.functional.norm import rms_norm
 from luthier.functional.packing import segment_sum, sequence_index
+from luthier.functional.quantized import quantize, quantized_linear
 
 TOKENS, WIDE, OUT, RANK, VOCABULARY, HEADS, KEY_HEADS = 13, 6, 5, 3, 17, 4, 2
 STARTS = torch.tensor([0, 4, 5, 13], dtype=torch.int32)
 TARGETS = torch.randint(0, VOCABULARY, (TOKENS,), generator=torch.Generator().manual_seed(3))
 NUMBERS = torch.tensor([0, 3, 3, 6, 2, 3, 0, 2, 5, 3, 3, 0, 6])
+CODES = quantize(torch.randn(OUT, WIDE, generator=torch.Generator().manual_seed(7)), "int8")
 RATE, SEED = 0.25, 11
 
 Leaves = dict[str, Tensor]
@@ -188,6 +190,12 @@ CASES = {
         {"table": (7, WIDE)},
         lambda given: embedding(NUMBERS, given["table"]),
         lambda given: F.embedding(NUMBERS, given["table"]),
+    ),
+    "int8": Case(
+        "_QuantizedLinear",
+        INPUT,
+        lambda given: quantized_linear(given["input"], CODES, None),
+        lambda given: given["input"] @ CODES.dense(given["input"].dtype).T,
     ),
     "dropout": Case(
         "_Dropout", INPUT, seeded(lambda given: dropout(given["input"], RATE)), lambda given: dropped(given["input"])

