@@ -213,9 +213,10 @@ class Role:
         """The batch as the model is shown it: branches share their beginning only where packs are, nothing in it sees
         what follows, and no prompt goes before each.
         """
+        if batch.branches is None:
+            return batch
         shares = self.packed and not has_prompt(self.model) and looks_back(self.model, self.pad)
-        whole = batch.branches is None or shares
-        return batch if whole else unshared(batch)[0]
+        return batch if shares else unshared(batch)[0]
 
     def _parts(self, inner: PreTrainedModel, batch: Batch) -> list[Part]:
         """The parts that must go through the model apart; empty where the batch goes through as one."""
