@@ -60,10 +60,7 @@ def prepare(
             where=str(out),
             expected="another file for the result",
         )
-    try:
-        given = Data.model_validate({"train": train, "steps": tuple(steps), **data})
-    except ValidationError as error:
-        raise RecipeError(problems_of(error, Data, prefix="data")) from error
+    given = _data_of({"train": train, "steps": tuple(steps), **data})
     found = prepare_data(given, seed, None if work is None else Disk(Path(work) / _digest(given, seed)))
     if out is not None:
         path = Path(out)
@@ -86,13 +83,23 @@ def shown(path: str | Path, rows: int = 3, **source: Any) -> list[ShownFile]:
 
 
 def is_large(train: Any) -> bool:
-    """Whether the rows are so many that they should lie in a folder while they are prepared (`work`)."""
-    return size_of(Data.model_validate({"train": train})) > LARGE
+    """Whether the rows are so many that they should lie in a folder while they are prepared (`work`).
+
+    Errors: RecipeError for a source that says something wrong.
+    """
+    return size_of(_data_of({"train": train})) > LARGE
 
 
 def ledger_file(out: Path) -> Path:
     """Where the ledger of rows written to `out` lies."""
     return out.with_suffix(".ledger.jsonl")
+
+
+def _data_of(given: Mapping[str, Any]) -> Data:
+    try:
+        return Data.model_validate(given)
+    except ValidationError as error:
+        raise RecipeError(problems_of(error, Data, prefix="data")) from error
 
 
 def _digest(data: Data, seed: int) -> str:
