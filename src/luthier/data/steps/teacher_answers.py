@@ -21,7 +21,7 @@ from ...core.example import Example
 from ...functional.overlap import Sought, words
 from ..augment.draws import seed_of
 
-__all__ = ["TeacherAnswers"]
+__all__ = ["TeacherAnswers", "answerer"]
 
 _TOGETHER = 64
 """Conversations that are answered at once."""
