@@ -17,6 +17,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "sharegpt": {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]},
     "text": {"text": "hello"},
     "labeled": {"text": "hello", "label": "greeting"},
+    "scored": {"text": "hello", "score": 4.5},
     "spans": {"question": "who?", "context": "Ann", "answers": [{"text": "Ann", "answer_start": 0}]},
     "natural_instructions": {"Definition": "Say hi.", "input": "Ann", "output": ["hi"]},
     "preferences": {"prompt": "hi", "chosen": "hello", "rejected": "what"},
@@ -36,7 +37,9 @@ def test_each_format_recognizes_its_own() -> None:
     assert set(RECORDS) == set(names("formats"))
     for name in RECORDS:
         recognized = {other for other, record in RECORDS.items() if find("formats", name)().recognizes(record)}
-        assert recognized == {name} | {"text": {"labeled"}, "alpaca": {"feedback", "ratings"}}.get(name, set())
+        assert recognized == {name} | {"text": {"labeled", "scored"}, "alpaca": {"feedback", "ratings"}}.get(
+            name, set()
+        )
         assert detect([RECORDS[name]], "a.jsonl")[0].component_name() == name
 
 

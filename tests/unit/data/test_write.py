@@ -49,6 +49,20 @@ def row(**values: object) -> Example:
         row(parts={"messages": (Turn("user", "q"), Turn("assistant", "a", train=False), Turn("user", "r"),
                                 Turn("assistant", "b"))}),
         row(parts={"text": "both"}, target=("x", "y")),
+        row(parts={"prompt": (Turn("user", "q"),), "completion": (Turn("assistant", "a"),)}, target=-0.5),
+        row(
+            parts={
+                "prompt": (Turn("system", "Be brief."), Turn("user", "q")),
+                "chosen": (
+                    Turn("assistant", "", extra={"tool_calls": [{"function": {"name": "now", "arguments": "{}"}}]}),
+                    Turn("tool", "ten", extra={"tool_call_id": "1"}),
+                    Turn("assistant", "Ten."),
+                ),
+                "rejected": (Turn("assistant", "a"),),
+                "rejected_2": (Turn("assistant", "b", train=False),),
+            },
+            target=("2.5", "-1", "-1"),
+        ),
         row(parts={"text": "ümlaut\u2028 and line"}, target="x"),
     ],
 )  # fmt: skip

@@ -1,11 +1,11 @@
 """Rankings of several answers to one prompt, by a score for each.
 
 The prompt is `prompt`, `instruction` or `question`, the answers a list `responses`, `completions` or `answers`, of
-texts or of objects with `text`, `response` or `content`; beside them as many numbers in `scores` or `ratings` (higher
-is better) or `ranks` (1 is the best), or a number in each object. They are put in order, the best first; equal scores
-are ties. Errors: ValueError for empty prompts and answers, fewer than two answers, and scores that do not go with them.
-Source: the completions of UltraFeedback (Cui et al. 2023, arXiv:2310.01377); rankings as in Ouyang et al. 2022
-(arXiv:2203.02155).
+texts, of lists of messages or of objects with `text`, `response` or `content`; beside them as many numbers in `scores`
+or `ratings` (higher is better) or `ranks` (1 is the best), or a number in each object. They are put in order, the best
+first; equal scores are ties. Errors: ValueError for empty prompts and answers, fewer than two answers, and scores that
+do not go with them. Source: the completions of UltraFeedback (Cui et al. 2023, arXiv:2310.01377); rankings as in Ouyang
+et al. 2022 (arXiv:2203.02155).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from ...core.contracts import Format
 from ...core.example import Part, Turn
-from ..messages import first_key, prompt_of
+from ..messages import first_key, prompt_of, turns_in
 from ..turns import conversation, named, text_of
 
 __all__ = ["Rankings"]
@@ -56,16 +56,18 @@ class Rankings(Format):
         order = sorted(range(len(answers)), key=lambda place: -scores[place])
         parts: dict[str, Part] = {"prompt": prompt}
         for place, number in enumerate(order):
-            answer = (Turn("assistant", _text(answers[number], f"answer {number + 1}")),)
+            answer = _turns(answers[number], f"answer {number + 1}")
             conversation([*prompt, *answer])
             parts["chosen" if place == 0 else "rejected" if place == 1 else f"rejected_{place}"] = answer
         return {"parts": parts, "target": tuple(f"{scores[number]:g}" for number in order)}
 
 
-def _text(answer: Any, name: str) -> str:
+def _turns(answer: Any, name: str) -> tuple[Turn, ...]:
+    if isinstance(answer, (list, tuple)):
+        return turns_in(answer, name)
     if isinstance(answer, Mapping):
         answer = answer.get(first_key(answer, _TEXTS) or "text")
-    return text_of(answer, name)
+    return (Turn("assistant", text_of(answer, name)),)
 
 
 def _scores(record: Mapping[str, Any], answers: Sequence[Any]) -> list[float]:
