@@ -22,6 +22,7 @@ from luthier.core.contracts import (
     Term,
 )
 from luthier.core.errors import ModelError, RecipeError
+from luthier.core.on_policy import OnPolicy
 from luthier.core.recipe import Recipe
 from luthier.engine.optimize import Stepper
 from luthier.engine.step import accumulate, mean_loss
@@ -158,7 +159,11 @@ def test_a_few_steps_lower_the_loss(objective: Objective, part):
         accumulate(objective, (), models, [task.batch()])
         optimizer.step()
         optimizer.zero_grad()
-    assert mean_loss(objective, models, [task.batch()]) < before - 0.05
+    fall = 0.05 * min(1.0, before)  # a loss of weighted parts may be less than a nat to begin with
+    if isinstance(objective, OnPolicy):
+        # Advantages times a ratio to the policy that answered: 0 there, and what it can fall by is bounded by clipping.
+        fall = 0.01 if objective.reuses else 0.0
+    assert mean_loss(objective, models, [task.batch()]) < before - fall
 
 
 # ---- penalties -------------------------------------------------------------------------------------------------------
