@@ -38,6 +38,8 @@ def test_an_adaptation_keeps_its_word(one: Composition, tmp_path: Path):
     """One pass through its life: applied without effect, trained in its groups alone, saved, loaded, merged."""
     if one.refusal() is not None:
         return  # docs/compositions.md has the reasons
+    # Adapters begin in random numbers; of a narrow one that reads few tokens, some draws leave every unit at zero.
+    torch.manual_seed(1)
     task = one.task()
     loaded = one.load(task)
     pad = loaded.tokenizer.pad_token_id

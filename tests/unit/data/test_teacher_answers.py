@@ -33,7 +33,7 @@ def test_only_lessons_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     def answering(examples: Sequence[Example], seeds: Sequence[int]) -> list[tuple[str, bool]]:
         return [SAID[example.id] for example in examples]
 
-    monkeypatch.setattr(teacher_answers, "answerer", lambda *given: answering)
+    monkeypatch.setattr(teacher_answers, "_answerer", lambda *given: answering)
     text = Example("t", {"text": "A text."}, Origin("rows.jsonl", 9))
     found, reasons = run([chat("a"), text, chat("b"), chat("c"), chat("d")], model="x", like=0.5)
     assert [row.id for row in found] == ["a", "t"]
@@ -51,7 +51,7 @@ def test_only_lessons_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_answers_the_same_whatever_it_is_asked_with(llama_folder: Path) -> None:
-    ask = teacher_answers.answerer(str(llama_folder), 0.0, 1.0, 6)
+    ask = teacher_answers._answerer(str(llama_folder), 0.0, 1.0, 6)
     rows = [chat("Where is it?"), chat("Who sang to the moon, and why?")]
     both = ask(rows, [1, 2])
     assert [ask([row], [seed])[0] for row, seed in zip(rows, (1, 2), strict=True)] == both

@@ -21,7 +21,7 @@ from ...core.example import Example
 from ...functional.overlap import Sought, words
 from ..augment.draws import seed_of
 
-__all__ = ["TeacherAnswers", "answerer"]
+__all__ = ["TeacherAnswers"]
 
 _TOGETHER = 64
 """Conversations that are answered at once."""
@@ -51,7 +51,7 @@ class TeacherAnswers(Step):
         while some := list(islice(rows, _TOGETHER)):
             asked = [example for example in some if _answered(example)]
             if asked and answering is None:
-                answering = answerer(self.model, self.temperature, self.top_p, self.max_new_tokens)
+                answering = _answerer(self.model, self.temperature, self.top_p, self.max_new_tokens)
             seeds = [seed_of(context.seed, "teacher_answers", example.id) for example in asked]
             said = iter(answering(asked, seeds) if answering is not None and asked else ())
             for example in some:
@@ -78,7 +78,7 @@ class TeacherAnswers(Step):
         return None
 
 
-def answerer(source: str, temperature: float, top_p: float, most: int) -> Answering:
+def _answerer(source: str, temperature: float, top_p: float, most: int) -> Answering:
     """What answers conversations with a causal model. Errors: as load_model."""
     from ...models.generate import generate
     from ...models.load import load_model
