@@ -37,6 +37,9 @@ class Row:
     branches: lengths of the branches at the row's end; what is before them is the beginning of each. A branch starts
     with a token that is not supervised: the last one of the prompt, so that what it predicts lies beside it.
     tokens: [n, ...] of each of its supervised tokens, in order: what another role said there.
+    views: what another role is shown in place of this row, by role: the same text in tokens of its own.
+    types: [L] the segment of each token (0 a question, 1 its context) for models that embed it too; None: all 0.
+    A row with types does not branch.
     """
 
     id: str
@@ -49,6 +52,8 @@ class Row:
     targets: Ints | None = None
     branches: tuple[int, ...] = ()
     tokens: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    types: Ints | None = None
+    views: Mapping[str, Row] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Batch:
     branches: [B, 2] int64, or None: of each branch its row and its first token, in order; a branch ends where the next
     one or its row does.
     tokens: [N, ...] of each supervised token, in order, as in Row.
+    types: [T] int64, or None, as in Row.
+    views: the same rows as other roles are shown them, as in Row.
     """
 
     ids: Tensor
@@ -74,6 +81,8 @@ class Batch:
     targets: Tensor | None = None
     branches: Tensor | None = None
     tokens: Mapping[str, Tensor] = field(default_factory=dict)
+    types: Tensor | None = None
+    views: Mapping[str, Batch] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -97,6 +106,8 @@ class Batch:
             targets=None if self.targets is None else move(self.targets),
             branches=None if self.branches is None else move(self.branches),
             tokens={name: move(value) for name, value in self.tokens.items()},
+            types=None if self.types is None else move(self.types),
+            views={name: view.to(device) for name, view in self.views.items()},
         )
 
     def with_fields(self, **fields: Tensor) -> Batch:

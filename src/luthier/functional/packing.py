@@ -34,6 +34,8 @@ def pack(rows: Sequence[Row]) -> Batch:
         assert row.tokens.keys() == rows[0].tokens.keys(), f"row {row.id} has other tokens than row {rows[0].id}"
         assert all(len(value) == row.supervised.sum() for value in row.tokens.values()), f"row {row.id}: tokens"
         assert bool(row.branches) == bool(rows[0].branches), "some rows branch and some do not"
+        assert row.views.keys() == rows[0].views.keys(), f"row {row.id} has other views than row {rows[0].id}"
+        assert row.types is None or (len(row.ids) == len(row.types) and not row.branches), f"row {row.id}: types"
         firsts = _firsts(row)
         assert min(firsts, default=0) >= 0, f"row {row.id}: branches {row.branches} of {len(row.ids)} tokens"
         assert not row.supervised[firsts].any(), f"row {row.id}: the first token of a branch is supervised"
@@ -49,9 +51,11 @@ def pack(rows: Sequence[Row]) -> Batch:
         weights=torch.tensor([row.weight for row in rows], dtype=torch.float32),
         fields={name: torch.from_numpy(np.stack([row.fields[name] for row in rows])) for name in rows[0].fields},
         groups={name: tuple(row.groups.get(name, "") for row in rows) for name in groups},
-        targets=_targets(rows),
+        targets=_joined([row.targets for row in rows], "targets"),
         branches=_branches(rows) if rows[0].branches else None,
         tokens={name: torch.from_numpy(np.concatenate([row.tokens[name] for row in rows])) for name in rows[0].tokens},
+        types=_joined([row.types for row in rows], "types"),
+        views={name: pack([row.views[name] for row in rows]) for name in rows[0].views},
     )
 
 
@@ -77,9 +81,10 @@ def _branches(rows: Sequence[Row]) -> Tensor:
     return torch.tensor(found, dtype=torch.int64)
 
 
-def _targets(rows: Sequence[Row]) -> Tensor | None:
-    found = [row.targets for row in rows if row.targets is not None]
-    assert len(found) in (0, len(rows)), "some rows have targets and some have none"
+def _joined(given: Sequence[Ints | None], what: str) -> Tensor | None:
+    """[T] of rows that all have [L], or none of them."""
+    found = [one for one in given if one is not None]
+    assert len(found) in (0, len(given)), f"some rows have {what} and some have none"
     return torch.from_numpy(np.concatenate(found).astype(np.int64, copy=False)) if found else None
 
 

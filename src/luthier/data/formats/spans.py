@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ...core.contracts import Format
+from ..passages import nearest_place
 from ..turns import named, text_of
 
 __all__ = ["Spans"]
@@ -96,9 +97,7 @@ def _answer(text: Any, start: Any, number: int) -> Answer:
 
 def _placed(answer: Answer, context: str) -> Answer:
     text, start = answer
-    if start >= 0 and context.startswith(text, start):
-        return answer
-    places = [at for at in (context.rfind(text, 0, max(0, start)), context.find(text, max(0, start))) if at >= 0]
-    if not places:
+    place = nearest_place(context, text, start)
+    if place is None:
         raise ValueError("answer not in the context: what answers says does not stand there")
-    return text, min(places, key=lambda at: abs(at - start))
+    return text, place
