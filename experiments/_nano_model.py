@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from benchmarks.record import Measured
 from luthier.models.generate import generate
 from luthier.models.load import Loaded
 
@@ -15,7 +17,16 @@ from ._nano_texts import TextSet
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Continued", "continued", "encode", "next_logps", "opening", "openings"]
+__all__ = [
+    "Continued",
+    "continued",
+    "encode",
+    "next_logps",
+    "opening",
+    "openings",
+    "repeat_rows",
+    "words_before_repeat",
+]
 
 _SENTENCE = re.compile(r".+?[.!?]+[\"'’”)]*(?=\s|$)", re.DOTALL)
 _SENTENCES, _WORDS = 2, 20
@@ -78,6 +89,36 @@ def opening(text: str) -> str:
     return text[:end] if end else text
 
 
-def openings(loaded: Loaded, stories: TextSet, count: int, tokens: int) -> list[Continued]:
-    """Greedy continuations of the openings of the first `count` held-out stories."""
-    return continued(loaded, [opening(text) for text in stories.texts[:count]], tokens)
+def openings(loaded: Loaded, stories: TextSet, count: int, tokens: int, temperature: float = 0.0) -> list[Continued]:
+    """Continuations of the openings of the first `count` held-out stories: greedy, or drawn with the number as seed."""
+    prompts = [opening(text) for text in stories.texts[:count]]
+    return continued(loaded, prompts, tokens, temperature=temperature, seeds=range(len(prompts)))
+
+
+def words_before_repeat(sample: Continued) -> int:
+    """Words that were written before a sentence ends that stood in the opening or the text before, word for word."""
+    seen = {_alike(found.group()) for found in _SENTENCE.finditer(sample.prompt)}
+    words = 0
+    for found in _SENTENCE.finditer(sample.text):
+        sentence = _alike(found.group())
+        if sentence in seen:
+            return words
+        seen.add(sentence)
+        words += len(found.group().split())
+    return len(sample.text.split())
+
+
+def repeat_rows(samples: Mapping[str, Sequence[Continued]]) -> list[Measured]:
+    """For each kind of continuation the median of `words_before_repeat`, the least and the greatest."""
+    rows = []
+    for kind, found in samples.items():
+        words = sorted(words_before_repeat(sample) for sample in found)
+        longest = max(len(sample.text.split()) for sample in found)
+        name = f"{kind}, {len(found)} stories of at most {longest} words: words before a sentence comes again, median"
+        middle = statistics.median(words)
+        rows.append(Measured(name, middle, None, middle, words[0], words[-1]))
+    return rows
+
+
+def _alike(sentence: str) -> str:
+    return " ".join(re.findall(r"\w+", sentence.lower()))

@@ -25,7 +25,7 @@ class Evidence:
 
     model: str
     compared: Sequence[Compared] = ()
-    samples: Sequence[Continued] = ()
+    samples: dict[str, Sequence[Continued]] = field(default_factory=dict)
     recall: Recall | None = None
     pronouns: Pronouns | None = None
     parts: dict[str, list[Measured]] = field(default_factory=dict)
@@ -55,7 +55,9 @@ def text_of(evidence: Evidence) -> str:
             text += [*recall_text(evidence.recall), ""]
         if title == "Pronouns" and evidence.pronouns is not None:
             text += [*pronoun_text(evidence.pronouns), ""]
-    text += ["### Continuations", "", *continuation_text(evidence.samples)]
+        if title == "Continuations":
+            for kind, samples in evidence.samples.items():
+                text += [f"#### {kind[0].upper()}{kind[1:]}", "", *continuation_text(samples)]
     text += ["### Floors", "", table([row.plain() for row in evidence.rows if row.floor is not None]), ""]
     return "\n".join(text)
 

@@ -20,7 +20,7 @@ from luthier.models.load import Loaded, load_model
 
 from ._nano_bits import Neural, Predictor, TrigramPredictor, compare, rows_of, stories260k
 from ._nano_memory import exposures, recall, recall_rows
-from ._nano_model import openings
+from ._nano_model import openings, repeat_rows
 from ._nano_page import Evidence, continuation_text, pronoun_text, recall_text, write_page
 from ._nano_speed import generation, training
 from ._nano_stereotypes import pronoun_rows, pronouns
@@ -30,6 +30,7 @@ __all__ = ["main"]
 
 LENGTH = 512
 """Tokens of a window, as in training."""
+CONTINUED = {"the likeliest token each time": 0.0, "drawn at temperature 0.7": 0.7}
 
 
 def bits(evidence: Evidence, loaded: Loaded, data: Path, *, quick: bool) -> None:
@@ -55,8 +56,11 @@ def bits(evidence: Evidence, loaded: Loaded, data: Path, *, quick: bool) -> None
 def behavior(evidence: Evidence, loaded: Loaded, data: Path, *, quick: bool) -> None:
     """Continuations, what was learned by heart, planted codes, pronouns."""
     stories = held_out(data, "stories")
-    evidence.samples = openings(loaded, stories, 2 if quick else 10, 20 if quick else 130)
-    _tell("greedy continuations of held-out stories", continuation_text(evidence.samples))
+    count, tokens = (2, 20) if quick else (10, 130)
+    for kind, temperature in CONTINUED.items():
+        evidence.samples[kind] = openings(loaded, stories, count, tokens, temperature)
+        _tell(f"continuations of held-out stories, {kind}", continuation_text(evidence.samples[kind]))
+    evidence.parts["Continuations"] = repeat_rows(evidence.samples)
     sizes = {"samples": 8, "tokens": 16, "limit": 20} if quick else {"samples": 200, "tokens": 128}
     evidence.recall = recall(loaded, data, **sizes)
     evidence.parts["Memory"] = recall_rows(evidence.recall)

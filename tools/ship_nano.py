@@ -10,11 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.record import table
 
@@ -50,7 +53,8 @@ This card is written by `tools/ship_nano.py` from the records of its data, its t
 """
 LIMITS = """## Limits
 
-It knows nothing reliable about the world, has seen instructions and exercises but is not measured on following any
+Taking the likeliest token each time it soon says one sentence again and again; it wants a temperature, or tuning. It
+knows nothing reliable about the world, has seen instructions and exercises but is not measured on following any
 before it is tuned, reads English only, and 512 tokens at most. Old books are among its sources: it repeats their views
 and their words, slurs included, and what it says of women, men and peoples is theirs. The share of *she* after
 occupations is measured above and on the page of evidence, and so is what it learned by heart. Nothing was done against
@@ -113,8 +117,8 @@ def procedure_text(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> li
     return [
         "## Procedure",
         "",
-        f"`make nano` repeats it: the recipe `nano`, {trained['steps']:,} steps of {phase['per_step']['tokens']:,} "
-        f"tokens ({trained['tokens'] / 1e6:.1f} million, {trained['epochs']:.2f} epochs), {optimizer} at "
+        f"`make nano` repeats it: the recipe `nano`, {trained['steps']:,} steps of "
+        f"{trained['tokens'] / trained['steps']:,.0f} tokens on average ({trained['tokens'] / 1e6:.1f} million, {trained['epochs']:.2f} epochs), {optimizer} at "
         f"{given['lr']:g} with weight decay {given['weight_decay']:g}, {schedule} "
         f"({', '.join(f'{key} {value:g}' for key, value in course.items())}), "
         f"{numbers}, seed {manifest['seed']}. How shape and rate were chosen: docs/nano.md.",

@@ -17,7 +17,7 @@ from benchmarks.record import Measured, placed
 from experiments import _nano_bits, _nano_memory, _nano_page, _nano_speed, _nano_stereotypes, nano
 from experiments._nano_bits import Neural, TrigramPredictor, compare
 from experiments._nano_memory import canaries, code_logps, exposure
-from experiments._nano_model import Continued, opening
+from experiments._nano_model import Continued, opening, repeat_rows, words_before_repeat
 from experiments._nano_runs import TrainingWords, words_of
 from experiments._nano_texts import TextSet, tale_passages
 from experiments._nano_trigram import Trigram, discounts
@@ -233,6 +233,13 @@ def test_an_opening_is_two_sentences_and_twenty_words() -> None:
     assert opening("no end") == "no end"
 
 
+def test_words_are_counted_until_a_sentence_comes_again() -> None:
+    told = Continued("A cat sat.", "It slept well. A dog came in! It  slept well. It slept well.")
+    assert words_before_repeat(told) == 7, "three words, then four"
+    assert words_before_repeat(Continued("A cat sat.", "a cat sat. It slept.")) == 0, "the opening counts too"
+    assert words_before_repeat(Continued("A cat sat.", "It slept. It woke")) == 4, "nothing came again"
+
+
 def test_the_share_of_she_is_the_mean_over_templates(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     she, he = (ids[0] for ids in loaded.tokenizer([" she", " he"], add_special_tokens=False)["input_ids"])
     given = iter([0.1, 0.3, 0.1, 0.3, 0.1, 0.3])
@@ -267,7 +274,8 @@ def test_training_speed_counts_the_time_between_steps_that_follow_one_another() 
 def test_the_page_keeps_what_was_written_by_hand(tmp_path: Path) -> None:
     page = tmp_path / "nano.md"
     page.write_text("# Nano\n\nBy hand.\n")
-    evidence = _nano_page.Evidence("first", samples=[Continued("Once *upon*\na time.", " He <b>ran</b>.")])
+    evidence = _nano_page.Evidence("first", samples={"greedy": [Continued("Once *upon*\na time.", " He <b>ran</b>.")]})
+    evidence.parts["Continuations"] = repeat_rows(evidence.samples)
     evidence.parts["Speed"] = [Measured("tokens", 1, None, 1, floor=2)]
     _nano_page.write_page(evidence, page)
     text = page.read_text()
