@@ -93,11 +93,12 @@ def unshared(batch: Batch) -> tuple[Batch, Tensor]:
 
 
 def only_branch(batch: Batch, number: int) -> Batch:
-    """The rows as plain sequences, each its beginning with its branch `number` (from 0); all have as many branches."""
+    """The rows as plain sequences, each its beginning with its branch `number` (from 0; -1 is its last)."""
     assert batch.branches is not None
     plain, _ = unshared(batch)
-    each = len(batch.branches) // batch.size
-    chosen = range(number, len(batch.branches), each)
+    ends = torch.bincount(batch.branches[:, 0], minlength=batch.size).cumsum(0)
+    begins = torch.cat([ends.new_zeros(1), ends[:-1]])
+    chosen = ((ends if number < 0 else begins) + number).tolist()
     bounds = list(pairwise(plain.starts.tolist()))
     at = torch.cat([torch.arange(*bounds[index]) for index in chosen]).to(batch.ids.device)
     kept = torch.zeros_like(plain.supervised).index_fill(0, at, True)[plain.supervised]
