@@ -147,6 +147,16 @@ def test_answers_contexts_and_documents_stay_as_they_are() -> None:
     assert context.facts["without"] == {"nothing to change": 1}
 
 
+def test_a_text_without_a_class_is_changed_where_others_have_one() -> None:
+    """Beside labeled texts it is an unlabeled row; by itself it is a document."""
+    bare = Example("u", {"text": TEXTS[2]}, Origin("r", 9))
+    kept, context, _ = run("typos", [*rows(), bare])
+    (variant,) = [row for row in new(kept) if row.origin.parents == ("u",)]
+    assert variant.target is None
+    assert variant.parts["text"] != TEXTS[2]
+    assert context.facts["without"] == {}
+
+
 def test_tags_keep_their_words() -> None:
     tags = ("B-PER", "O", "O", "O", "B-LOC", "I-LOC", "O")
     given = [Example("t", {"tokens": "Margaret arrived yesterday from Golden Lion street"}, Origin("r", 1), tags)]

@@ -2,9 +2,9 @@
 
 A method only says how texts are put differently. Variants keep target, groups and weight of their row, whose id they
 carry as parent; rows that are themselves variants get none. Nothing that is learned word for word is changed: answers,
-the context of a question, documents without a class. Of tagged tokens only those outside of entities are, and only by
-methods that keep the words' number and order. A variant that equals another row, of whatever split, is not added, so
-that none lies in two splits.
+the context of a question, documents. A text without a class is no document where others have one: it is unlabeled. Of
+tagged tokens only those outside of entities are, and only by methods that keep the words' number and order. A variant
+that equals another row, of whatever split, is not added, so that none lies in two splits.
 """
 
 from __future__ import annotations
@@ -63,13 +63,14 @@ class Augmenting(Step):
         rows = examples if isinstance(examples, Sequence) else list(examples)
         if not rows:
             return
+        classes = any(isinstance(row.parts.get("text"), str) and row.target is not None for row in rows)
         there = {_content(row) for other in context.others.values() for row in other} | {_content(row) for row in rows}
         ids = {row.id for row in rows if "~" in row.id}
         told: Counter[str] = Counter()
         change: Change | None = None
         waiting = iter(rows)
         while chunk := list(islice(waiting, _TOGETHER)):
-            planned = [self._planned(row, context.seed, told) for row in chunk]
+            planned = [self._planned(row, context.seed, told, classes) for row in chunk]
             jobs = [job for wanted in planned for variant in wanted for job in variant.jobs]
             if jobs and change is None:
                 change = changer()
@@ -86,8 +87,8 @@ class Augmenting(Step):
         variants, chosen = told.pop("variants", 0), told.pop("chosen", 0)
         context.facts.update(rows=len(rows), chosen=chosen, variants=variants, without=dict(sorted(told.items())))
 
-    def _planned(self, row: Example, seed: int, told: Counter[str]) -> list[_Variant]:
-        """The variants that are to be tried of a row."""
+    def _planned(self, row: Example, seed: int, told: Counter[str], classes: bool) -> list[_Variant]:
+        """The variants that are to be tried of a row; classes: whether texts have them."""
         name = self.component_name()
         if drawn(seed, f"{row.id} {name}") >= self.share:
             return []
@@ -95,7 +96,7 @@ class Augmenting(Step):
         if row.origin.synthetic:
             told["a variant itself"] += 1
             return []
-        spots = _spots(row)
+        spots = _spots(row, classes)
         if not spots:
             told["nothing to change"] += 1
             return []
@@ -156,12 +157,12 @@ class _Variant:
     jobs: Sequence[Job]
 
 
-def _spots(row: Example) -> list[_Spot]:
-    """The texts of a row that are not themselves learned."""
+def _spots(row: Example, classes: bool) -> list[_Spot]:
+    """The texts of a row that are not themselves learned; classes: whether texts have them, as documents do not."""
     found: list[_Spot] = []
     for name in _CHANGED:
         part = row.parts.get(name)
-        if isinstance(part, str) and (name != "text" or row.target is not None):
+        if isinstance(part, str) and (name != "text" or classes):
             found.append(_Spot(name, None, part))
         elif isinstance(part, tuple):
             found += [
