@@ -1,8 +1,8 @@
-"""Distances between a teacher's distribution and a student's, whole or over the teacher's most probable outcomes.
+"""Distances between what a teacher and a student say: whole distributions, their most probable outcomes, or states.
 
-Shapes: n positions, V outcomes (pieces of a vocabulary, classes), k of them. Units: nats. A temperature T divides
-logits; whoever adds the distance to another loss multiplies it by T^2, so that gradients keep their size (Hinton et al.
-2015, arXiv:1503.02531, section 2). Computed in float32 at least.
+Shapes: n positions, V outcomes (pieces of a vocabulary, classes), k of them, H wide. Units: nats. A temperature T
+divides logits; whoever adds the distance to another loss multiplies it by T^2, so that gradients keep their size
+(Hinton et al. 2015, arXiv:1503.02531, section 2). Computed in float32 at least.
 """
 
 from __future__ import annotations
@@ -13,36 +13,50 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Divergence", "class_divergence", "divergence", "shortlist", "shortlisted"]
+__all__ = ["Divergence", "States", "class_divergence", "divergence", "shortlist", "shortlisted", "state_distance"]
 
 Divergence = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
+States = Literal["squared", "cosine"]
 
 
-def divergence(student: Tensor, teacher: Tensor, kind: Divergence) -> Tensor:
+def divergence(student: Tensor, teacher: Tensor, kind: Divergence, beta: float = 0.5) -> Tensor:
     """[...] between log-probabilities [..., V] of the same outcomes; the gradient goes to the student.
 
     forward_kl: KL(teacher || student), which covers all that the teacher does. reverse_kl: KL(student || teacher),
-    which keeps to what it does most. jensen_shannon: the mean of both distances to the mean of the two, at most ln 2
-    (Agarwal et al. 2024, arXiv:2306.13649, eq. 1 with beta 1/2).
+    which keeps to what it does most. jensen_shannon: with M = beta teacher + (1 - beta) student, beta KL(teacher || M)
+    + (1 - beta) KL(student || M), at most ln 2; near beta 0 it is beta times forward_kl, near 1 (1 - beta) times
+    reverse_kl (Agarwal et al. 2024, arXiv:2306.13649, eq. 1).
     """
     teacher = teacher.detach()
     if kind == "forward_kl":
         return _kl(teacher, student)
     if kind == "reverse_kl":
         return _kl(student, teacher)
-    middle = torch.logaddexp(student, teacher) - math.log(2)
-    return (_kl(teacher, middle) + _kl(student, middle)) / 2
+    middle = torch.logaddexp(student + math.log1p(-beta), teacher + math.log(beta))
+    return beta * _kl(teacher, middle) + (1 - beta) * _kl(student, middle)
 
 
 def class_divergence(
-    student: Tensor, teacher: Tensor, kind: Divergence, temperature: float, *, several: bool = False
+    student: Tensor, teacher: Tensor, kind: Divergence, temperature: float, beta: float = 0.5, *, several: bool = False
 ) -> Tensor:
     """[S] between logits [S, C]; several: of classes that are there or not each for itself, added up over them."""
     pair = [_wide(logits) / temperature for logits in (student, teacher)]
     if several:
         pair = [torch.stack([logits, torch.zeros_like(logits)], -1) for logits in pair]
-    found = divergence(pair[0].log_softmax(-1), pair[1].log_softmax(-1), kind)
+    found = divergence(pair[0].log_softmax(-1), pair[1].log_softmax(-1), kind, beta)
     return found.sum(-1) if several else found
+
+
+def state_distance(student: Tensor, teacher: Tensor, kind: States) -> Tensor:
+    """[n] between hidden states [n, H]; the gradient goes to the student.
+
+    squared: the mean of squared differences over H (Jiao et al. 2020, TinyBERT, arXiv:1909.10351, eq. 8). cosine: 1 -
+    the cosine of the two, which leaves lengths out (Sanh et al. 2019, DistilBERT, arXiv:1910.01108, section 3).
+    """
+    student, teacher = _wide(student), _wide(teacher.detach())
+    if kind == "cosine":
+        return 1 - torch.cosine_similarity(student, teacher, dim=-1)
+    return (student - teacher).square().mean(-1)
 
 
 def shortlist(logits: Tensor, count: int, temperature: float) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from luthier.functional.distillation import Divergence, class_divergence, divergence, shortlist, shortlisted
+from luthier.functional.distillation import (
+    Divergence,
+    States,
+    class_divergence,
+    divergence,
+    shortlist,
+    shortlisted,
+    state_distance,
+)
 
 KINDS = get_args(Divergence)
 
@@ -77,3 +85,30 @@ def test_several_classes_are_each_a_distribution_of_their_own() -> None:
     own = F.binary_cross_entropy_with_logits(teacher / 2, chance, reduction="none")
     found = class_divergence(student, teacher, "forward_kl", 2.0, several=True)
     torch.testing.assert_close(found, (soft - own).sum(-1))
+
+
+def test_the_generalized_distance_by_hand_and_near_its_ends() -> None:
+    """Agarwal et al. 2024, eq. 1, where the mixture has beta of the teacher."""
+    teacher, student = torch.tensor([0.75, 0.25]).double(), torch.tensor([0.5, 0.5]).double()
+    middle = 0.2 * teacher + 0.8 * student
+    wanted = 0.2 * (teacher * (teacher / middle).log()).sum() + 0.8 * (student * (student / middle).log()).sum()
+    found = divergence(student.log(), teacher.log(), "jensen_shannon", 0.2)
+    torch.testing.assert_close(found, wanted)
+    for beta, kind, share in ((1e-6, "forward_kl", 1e-6), (1 - 1e-6, "reverse_kl", 1e-6)):
+        whole: Any = divergence(student.log(), teacher.log(), kind)  # type: ignore[arg-type]
+        found = divergence(student.log(), teacher.log(), "jensen_shannon", beta)
+        assert float(found) / share == pytest.approx(float(whole), rel=1e-4)
+
+
+def test_states_are_apart_by_their_squares_or_their_angle() -> None:
+    student, teacher = torch.tensor([[3.0, 4.0], [0.0, 2.0]]).double(), torch.tensor([[0.0, 1.0], [0.0, 5.0]]).double()
+    assert state_distance(student, teacher, "squared").tolist() == pytest.approx([9.0, 4.5])
+    assert state_distance(student, teacher, "cosine").tolist() == pytest.approx([0.2, 0.0])
+    half = state_distance(student.bfloat16(), teacher.bfloat16(), "squared")
+    assert half.dtype == torch.float32
+    for kind in get_args(States):
+
+        def loss(states: torch.Tensor, kind: States = kind) -> torch.Tensor:
+            return state_distance(states, logits(1, 3, 5), kind)
+
+        assert torch.autograd.gradcheck(loss, (logits(2, 3, 5).requires_grad_(),))
