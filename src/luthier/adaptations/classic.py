@@ -1,10 +1,14 @@
-"""Features of a frozen body into a classic classifier: logistic regression, a linear or an RBF support vector machine.
+"""Features of a frozen body into a classic classifier: logistic regression, a linear or an RBF SVM, or class means.
 
-The texts' pooled hidden states, of any layer, go through the body once; scikit-learn finds the classifier from all of
-them at once, so that neither epochs nor a learning rate matter. What is kept are plain tensors. The logits of logistic
-regression are log-odds; those of SVMs rank the classes and are no probabilities. For few rows, or as what fine-tuning
-has to beat. Needs the extra `classic`. Source: Alain and Bengio 2016 (arXiv:1610.01644); Cortes and Vapnik 1995.
-Errors: ModelError for anything but a classifier of one class a text, for files that do not fit, and always for merge.
+The texts' pooled hidden states, of any layer (of the objective tag those of each word), go through the body once;
+scikit-learn finds the classifier from all of them at once, so that neither epochs nor a learning rate matter. What is
+kept are plain tensors. Where a row has a list of classes, each class is told from all other rows. The logits of
+logistic regression are log-odds; those of SVMs rank the classes, and with `calibrate` give probabilities by a sigmoid
+for each class. For few rows, or as what fine-tuning has to beat; `centroid` also for one row a class, such as its name
+(step `class_texts`). Needs the extra `classic`, but for `centroid`. Source: Alain and Bengio 2016 (arXiv:1610.01644);
+Cortes and Vapnik 1995; Platt 1999; Snell et al. 2017 (arXiv:1703.05175) for means. Errors: ModelError for anything but
+a classifier of texts, for files that do not fit, and always for merge; DataError where a class has too few rows to
+calibrate.
 """
 
 from __future__ import annotations
@@ -37,10 +41,19 @@ class Classic(Adaptation):
     usual_lr: ClassVar[float] = 1e-3
     solved: ClassVar[bool] = True
 
-    kind: Literal["logistic", "linear_svm", "rbf_svm"] = Field(
-        "logistic", description="logistic regression, or a support vector machine: linear, or with a radial kernel"
+    kind: Literal["logistic", "linear_svm", "rbf_svm", "centroid"] = Field(
+        "logistic",
+        description="logistic regression; a support vector machine, linear or with a radial kernel; nearest class mean",
     )
-    c: float = Field(10.0, gt=0, description="the inverse of regularization; more fits the training rows closer")
+    c: float = Field(
+        10.0,
+        gt=0,
+        description="the inverse of regularization, more fits the rows closer; of centroid, a factor of logits",
+    )
+    calibrate: bool = Field(
+        False,
+        description="probabilities of an SVM: a sigmoid for each class, fitted to rows held out in turn",
+    )
     layer: int | None = Field(None, ge=1, description="features after so many blocks; default: all of them")
     pooling: Literal["mean", "cls", "max", "lasttoken"] = Field("mean", description="of a text's tokens")
     normalize: bool = Field(True, description="features at unit length")
@@ -48,17 +61,28 @@ class Classic(Adaptation):
     def problems(self, recipe: Recipe, phase: Phase | None) -> Iterator[Problem]:
         if phase is None:
             return
-        if phase.objective.component_name() != "classify":
+        objective = phase.objective.component_name()
+        if objective not in ("classify", "tag"):
             yield Problem(
-                f"classic finds a classifier, and the objective is {phase.objective.component_name()}",
-                expected="the objective classify",
+                f"classic finds a classifier, and the objective is {objective}",
+                expected="the objective classify or tag",
                 remedy="set objective: classify, or take lora, frozen or full",
             )
+        if objective == "tag":
+            yield from self._unread_of_words()
         for name in ("epochs", "steps", "penalties"):
             if getattr(phase, name):
                 yield Problem(
                     f"{name} is read by nothing: classic finds its classifier at once", remedy=f"remove {name}"
                 )
+        if getattr(phase.objective, "label_smoothing", 0):
+            yield Problem("label_smoothing is read by nothing: classic has a loss of its own", remedy="remove it")
+        if self.calibrate and self.kind not in ("linear_svm", "rbf_svm"):
+            yield Problem(
+                f"calibrate is for SVMs, and the kind is {self.kind}",
+                expected="kind: linear_svm or rbf_svm, whose numbers are no probabilities by themselves",
+                remedy="remove it",
+            )
         names = [one.name for one in recipe.phases]
         for number, later in enumerate(recipe.phases[1:], 1):
             start = later.from_ if later.from_ in names else names[number - 1] if later.from_ is None else None
@@ -69,30 +93,55 @@ class Classic(Adaptation):
                     remedy="start the later phase from another with from:",
                 )
 
+    def _unread_of_words(self) -> Iterator[Problem]:
+        """What does not go with words: they are many, each is a row by itself, and some tags may not occur."""
+        if self.kind not in ("logistic", "linear_svm"):
+            yield Problem(
+                f"{self.kind} is for classes of texts, and the objective is tag",
+                expected="kind: logistic or linear_svm, whose time grows with the words and not with their square",
+                remedy="set kind: logistic",
+            )
+        for name in sorted(self.model_fields_set & {"pooling", "calibrate"}):
+            yield Problem(f"{name} is read by nothing: each word is told from its first token", remedy=f"remove {name}")
+
     def apply(self, model: nn.Module) -> nn.Module:
         from ..models.classic import ClassicModel, classic_of
 
         if isinstance(model, ClassicModel):
             raise ModelError("the model has a classic classifier already", remedy="one phase with classic is enough")
-        return classic_of(model, self.kind, self.layer, self.pooling, normalize=self.normalize)
+        rule: dict[str, Any] = {"normalize": self.normalize, "calibrate": self.calibrate}
+        return classic_of(model, self.kind, self.layer, self.pooling, **rule)
 
     def solve(self, role: Role, batches: Iterable[Batch]) -> None:
         import numpy as np
         import torch
 
-        from ..models.classic import solve
+        from ..models.classic import ClassicTagger
+        from ..models.classic_solve import solve
 
         model: Any = role.model
         found, labels, weights = [], [], []
         head, model.head = model.head, torch.nn.Identity()
         try:
             for batch in batches:
+                if isinstance(model, ClassicTagger):
+                    assert batch.targets is not None
+                    found.append(role.token_logits(batch).double().cpu().numpy())
+                    labels.append(batch.targets[batch.supervised].cpu().numpy())
+                    lengths = batch.starts.diff().long()
+                    weights.append(batch.weights.repeat_interleave(lengths)[batch.supervised].double().cpu().numpy())
+                    continue
                 found.append(role.class_logits(batch).double().cpu().numpy())
-                labels += batch.fields["label"].tolist()
-                weights += batch.weights.tolist()
+                labels.append(batch.fields["label"].cpu().numpy())
+                of_class = batch.fields.get("label_weight")  # of several classes a text, where they are balanced
+                weight = batch.weights if of_class is None else batch.weights[:, None] * of_class
+                weights.append(weight.double().cpu().numpy())
         finally:
             model.head = head
-        solve(model.head, self.kind, np.concatenate(found), labels, weights, self.c)
+        known = model.config.id2label
+        names = [str(known[number]) for number in sorted(known)]
+        x, classes, counts = (np.concatenate(parts) for parts in (found, labels, weights))
+        solve(model.head, self.kind, x, classes, counts, self.c, names, normalize=self.normalize)
 
     def groups(self, model: nn.Module) -> list[ParameterGroup]:
         head = [(name, parameter) for name, parameter in model.named_parameters() if name.startswith("head.")]
@@ -103,7 +152,7 @@ class Classic(Adaptation):
         from ..models.weights import write_weights
 
         tensors = _head(model)
-        count = {"vectors": len(tensors["head.vectors"])} if self.kind == "rbf_svm" else {}
+        count = {"vectors": len(_machine(model).vectors)} if self.kind == "rbf_svm" else {}
         write_weights(folder, tensors, {"adaptation": "classic"})
         write_atomic(folder / CONFIG, json.dumps(self._shape() | count, indent=2, sort_keys=True) + "\n")
 
@@ -121,9 +170,8 @@ class Classic(Adaptation):
         ]
         if problems:
             raise ModelError(problems)
-        whole: Any = model
         if self.kind == "rbf_svm":
-            whole.head.resize(int(found["vectors"]))
+            _machine(model).resize(int(found["vectors"]))
         read_weights(folder, _head(model))
 
     def merge(self, model: nn.Module) -> NoReturn:
@@ -134,7 +182,12 @@ class Classic(Adaptation):
         )
 
     def _shape(self) -> dict[str, Any]:
-        return {"kind": self.kind, "layer": self.layer, "pooling": self.pooling, "normalize": self.normalize}
+        return self.model_dump(include={"kind", "layer", "pooling", "normalize", "calibrate"})
+
+
+def _machine(model: Any) -> Any:
+    """The head, out of what makes probabilities of its numbers."""
+    return getattr(model.head, "machine", model.head)
 
 
 def _head(model: nn.Module) -> dict[str, Tensor]:

@@ -1,36 +1,45 @@
-"""Classic classifiers over the features of a frozen body: logistic regression and support vector machines.
+"""Classic classifiers over the features of a frozen body: logistic regression, support vector machines, class means.
 
-A classifier is a transformers model: body, pooling, head. scikit-learn finds the head's numbers; what is kept of it
-are tensors, and its predictions are computed here. Shapes: N texts, H wide, C classes, V support vectors,
-P = C (C - 1) / 2.
-Source: Cortes and Vapnik 1995; Fan et al. 2008 (LIBLINEAR); Chang and Lin 2011 (LIBSVM), section 4.
+A classifier is a transformers model: body, pooling, head. What a head's numbers are is found in classic_solve.py; here
+lie the tensors that are kept, and how a class is told by them. Shapes: N texts, H wide, C classes, V support vectors,
+P = C (C - 1) / 2. Of several classes a text each has a machine of its own (one against the rest).
+Source: Cortes and Vapnik 1995; Chang and Lin 2011 (LIBSVM), section 4; Platt 1999 for probabilities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers import AutoModelForTokenClassification, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
 
-from ..core.errors import MissingExtra, ModelError
+from ..core.errors import ModelError
 from ..functional.packing import segment_sum
 from .heads import layers
 from .pooling import Mode, Pooling, pool
 
-__all__ = ["ClassicModel", "Kind", "LinearHead", "RadialHead", "classic_of", "solve"]
+__all__ = [
+    "CalibratedHead",
+    "ClassicModel",
+    "ClassicTagger",
+    "Kind",
+    "LinearHead",
+    "RadialHead",
+    "VotingHead",
+    "classic_of",
+    "head_of",
+]
 
-Kind = Literal["logistic", "linear_svm", "rbf_svm"]
+Kind = Literal["logistic", "linear_svm", "rbf_svm", "centroid"]
 
 
 class LinearHead(nn.Module):
-    """[N, C] logits of features [N, H]: exact log-odds for logistic regression, distances to planes for an SVM."""
+    """[N, C] logits of features [N, H]: exact log-odds for logistic regression, distances to planes for an SVM, how
+    near a class's mean is for centroids. Of two classes that exclude each other each has half of the distance.
+    """
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -43,7 +52,30 @@ class LinearHead(nn.Module):
 
 
 class RadialHead(nn.Module):
-    """[N, C] votes of an SVM with the kernel exp(-gamma |x - v|^2), one machine for each pair of classes.
+    """[N, C] sums of an SVM with the kernel exp(-gamma |x - v|^2), one machine a class, or one for two classes.
+
+    vectors [V, H]; slopes [C, V]; bias [C]; gamma [].
+    """
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.zeros(1, width))
+        self.slopes = nn.Parameter(torch.zeros(classes, 1))
+        self.bias = nn.Parameter(torch.zeros(classes))
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[N, C] of features [N, H]."""
+        near = torch.exp(-self.gamma * _apart(features, self.vectors))  # [N, V]
+        return nn.functional.linear(near, self.slopes, self.bias)
+
+    def resize(self, vectors: int) -> None:
+        """Makes room for so many support vectors, whose numbers are then put in."""
+        _resize(self, vectors)
+
+
+class VotingHead(nn.Module):
+    """[N, C] votes of an SVM with the kernel exp(-gamma |x - v|^2), one machine for each pair of three or more classes.
 
     vectors [V, H], those of each class together; slopes [C - 1, V], as LIBSVM keeps them; bias [P]; sizes [C] of
     support vectors by class; gamma []. The votes' fractions are the machines' sums of distances, below a half.
@@ -73,13 +105,46 @@ class RadialHead(nn.Module):
 
     def resize(self, vectors: int) -> None:
         """Makes room for so many support vectors, whose numbers are then put in."""
-        self.vectors = nn.Parameter(self.vectors.new_zeros(vectors, self.vectors.shape[1]))
-        self.slopes = nn.Parameter(self.slopes.new_zeros(len(self.slopes), vectors))
+        _resize(self, vectors)
+
+
+class CalibratedHead(nn.Module):
+    """[N, C] logits by a machine's numbers; their softmax (of `several` classes a text: sigmoid) is a probability.
+
+    Each class's number goes through a sigmoid of its own, factor [C] and shift [C]; of classes that exclude each other
+    the probabilities are then divided by their sum.
+    """
+
+    def __init__(self, machine: LinearHead | RadialHead | VotingHead, classes: int, *, several: bool) -> None:
+        super().__init__()
+        self.machine, self.several = machine, several
+        self.factor = nn.Parameter(torch.ones(classes))
+        self.shift = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[N, C] of features [N, H]."""
+        odds = self.factor * self.machine(features) + self.shift
+        return odds if self.several else nn.functional.logsigmoid(odds)
+
+
+def _resize(head: RadialHead | VotingHead, vectors: int) -> None:
+    head.vectors = nn.Parameter(head.vectors.new_zeros(vectors, head.vectors.shape[1]))
+    head.slopes = nn.Parameter(head.slopes.new_zeros(len(head.slopes), vectors))
 
 
 def _apart(first: Tensor, second: Tensor) -> Tensor:
     """[N, V] squared distances, without the product that loses small ones."""
     return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+def head_of(kind: Kind, width: int, classes: int, *, several: bool, calibrate: bool) -> nn.Module:
+    """The head for features of that width, with nothing found yet; several: classes do not exclude each other."""
+    machine: LinearHead | RadialHead | VotingHead
+    if kind != "rbf_svm":
+        machine = LinearHead(width, classes)
+    else:
+        machine = RadialHead(width, classes) if several or classes == 2 else VotingHead(width, classes)
+    return CalibratedHead(machine, classes, several=several) if calibrate else machine
 
 
 class ClassicModel(PreTrainedModel):  # type: ignore[misc]
@@ -105,17 +170,32 @@ class ClassicModel(PreTrainedModel):  # type: ignore[misc]
         return SequenceClassifierOutput(logits=self.head(self.features(hidden, mask)))
 
 
-def classic_of(model: Any, kind: Kind, layer: int | None, mode: Mode, *, normalize: bool) -> ClassicModel:
+class ClassicTagger(ClassicModel):
+    """The same for each token by itself, at the length that `pooling` asks for."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **options: Any) -> Any:
+        """transformers' call; logits [N, L, C]."""
+        states = self.body(input_ids=input_ids, attention_mask=attention_mask, **options).last_hidden_state.float()
+        states = nn.functional.normalize(states, dim=-1) if self.pooling.normalize else states
+        return TokenClassifierOutput(logits=self.head(states))
+
+
+def classic_of(
+    model: Any, kind: Kind, layer: int | None, mode: Mode, *, normalize: bool, calibrate: bool = False
+) -> ClassicModel:
     """The classifier over the body of `model`, nothing of it trained; layer: how many blocks it keeps, None: all.
 
     Errors: ModelError for a model without a head of classes, or with fewer blocks.
     """
     body, classes = model.base_model, model.config.num_labels
-    if body is model or model.config.problem_type != "single_label_classification":
+    problem, kind_of_head = model.config.problem_type, ClassicModel
+    if AutoModelForTokenClassification._model_mapping.get(type(model.config), None) is type(model):
+        problem, kind_of_head = "single_label_classification", ClassicTagger
+    if body is model or problem not in ("single_label_classification", "multi_label_classification"):
         raise ModelError(
             f"{type(model).__name__} names no class of a text",
-            expected="a classifier of one class a text",
-            remedy="use classic with the objective classify, and one label a row",
+            expected="a classifier of texts, or a tagger",
+            remedy="use classic with the objective classify or tag",
         )
     blocks = layers(body)
     if layer is not None and layer < len(blocks):
@@ -127,54 +207,8 @@ def classic_of(model: Any, kind: Kind, layer: int | None, mode: Mode, *, normali
         body.pooler = None
     body.requires_grad_(False)
     width = int(model.config.get_text_config().hidden_size)
-    head = (RadialHead if kind == "rbf_svm" else LinearHead)(width, classes)
-    found = ClassicModel(body, model.config, head.to(next(body.parameters()).device), Pooling(mode, normalize))
+    several = problem == "multi_label_classification"
+    head = head_of(kind, width, classes, several=several, calibrate=calibrate)
+    found = kind_of_head(body, model.config, head.to(next(body.parameters()).device), Pooling(mode, normalize))
     found.train(model.training)
     return found
-
-
-def solve(
-    head: nn.Module, kind: Kind, features: NDArray[Any], labels: Sequence[int], weights: Sequence[float], c: float
-) -> None:
-    """Finds the head's numbers from features [N, H] and their classes, which all occur; weights of rows multiply c.
-
-    Errors: MissingExtra without scikit-learn.
-    """
-    try:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.svm import SVC, LinearSVC
-    except ImportError as error:
-        raise MissingExtra.of("classic", "the adaptation classic") from error
-    x = np.asarray(features, dtype=np.float64)
-    gamma = 1 / (x.shape[1] * x.var())  # scikit-learn's "scale"
-    machine: Any
-    if kind == "logistic":
-        machine = LogisticRegression(C=c, max_iter=2000)
-    elif kind == "linear_svm":
-        machine = LinearSVC(C=c, max_iter=5000, random_state=0)
-    else:
-        machine = SVC(C=c, kernel="rbf", gamma=gamma)
-    machine.fit(x, np.asarray(labels), sample_weight=np.asarray(weights))
-    numbers = _radial(machine) | {"gamma": gamma} if kind == "rbf_svm" else _linear(machine)
-    device = next(head.parameters()).device
-    for name, value in numbers.items():
-        setattr(head, name, nn.Parameter(torch.tensor(value, dtype=torch.float32, device=device).contiguous()))
-
-
-def _linear(machine: Any) -> dict[str, Any]:
-    """Of two classes scikit-learn keeps the second's plane alone."""
-    weight, bias = machine.coef_, machine.intercept_
-    if len(weight) == 1:
-        weight, bias = np.concatenate([0 * weight, weight]), np.array([0.0, bias[0]])
-    return {"weight": weight, "bias": bias}
-
-
-def _radial(machine: Any) -> dict[str, Any]:
-    # Of two classes scikit-learn turns LIBSVM's signs round.
-    sign = -1.0 if len(machine.n_support_) == 2 else 1.0
-    return {
-        "vectors": machine.support_vectors_,
-        "slopes": sign * machine.dual_coef_,
-        "bias": sign * machine.intercept_,
-        "sizes": machine.n_support_,
-    }
