@@ -4,8 +4,9 @@
 
 The recipe `few-shot` (contrast, then logistic regression) on 8 and on 5 rows of each of the 77 intents, for five draws,
 accuracy on the whole test set. Controls on the same draws: logistic regression on the frozen features (adaptation
-classic), and the nearest class name, for which no row is needed. Gains are paired over the draws. At last logistic
-regression on the frozen features of the whole training set.
+classic), and the recipe `zero-shot` (the nearest class name), which learns from no row. Gains are paired over draws.
+Then logistic regression on the frozen features of the whole training set; and what the embedded language model tells by
+its own words, from nothing and with the eight nearest rows before each text.
 """
 
 from __future__ import annotations
@@ -19,16 +20,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.record import Measured, finish
 
 from ._recipes import arguments_of, finding, outside, ran
 from ._seeds import mean_interval
 
-__all__ = ["drawn", "main", "nearest_name"]
+__all__ = ["drawn", "gains", "main"]
 
 Rows = list[tuple[str, str]]
 WHOLE = 0.925
+FROZEN = ["phases=[{name: classify, objective: classify, adaptation: classic, max_length: 128}]", "gates=[]"]
+WORDS = {
+    "its words alone": ("[class_texts]", "zero_shot"),
+    "its words after the 8 nearest rows": ("[]", "{in_context: {by: embedded:minilm}}"),
+}
+"""What the embedded language model is asked with: steps of the data, and the adaptation."""
 
 
 def _read(name: str) -> Rows:
@@ -45,23 +53,29 @@ def drawn(rows: Rows, each: int, seed: int) -> Rows:
     return [row for name in sorted(of_class) for row in draw.sample(of_class[name], each)]
 
 
-def nearest_name(test: Rows) -> float:
-    """Accuracy of the class whose name, in words, lies nearest to the text by the frozen encoder."""
-    from luthier.models.embed import load_embedder
-
-    embedder = load_embedder("embedded:minilm")
-    names = sorted({name for _, name in test})
-    known = embedder.embed([name.replace("_", " ").lower() for name in names])
-    given = (embedder.embed([text for text, _ in test]) @ known.T).argmax(1)
-    return float(np.mean([names[at] == name for at, (_, name) in zip(given, test, strict=True)]))
-
-
 def _file(path: Path, rows: Rows) -> str:
     content = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_file() or path.read_text(encoding="utf-8") != content:
         path.write_text(content, encoding="utf-8")
     return str(path)
+
+
+def _accuracy(recipe: str, overrides: Sequence[str], folder: Path) -> float:
+    return finding(ran(recipe, overrides, folder), "classification.accuracy", "tuned").value
+
+
+def gains(each: int, tuned: NDArray[np.float64], linear: NDArray[np.float64], zero: float) -> list[Measured]:
+    """What tuning brings over both controls, paired over the draws; of the linear one a floor."""
+    about, plain = f"Banking77, {each} rows a class", float(linear.mean())
+    rows = [Measured(f"{about}: logistic regression on frozen features", plain, None, plain)]
+    for other, values, floor in (("logistic regression on frozen features", linear, True), ("zero-shot", zero, False)):
+        mean, low, high = mean_interval(tuned - values)
+        title = f"{about}: few-shot (other: {other}; value: gain in accuracy)"
+        rows.append(Measured(title, float(tuned.mean()), float(np.mean(values)), mean, low, high))
+        if floor and low is not None:
+            rows.append(Measured(f"{title}: the interval's lower bound", low, None, low, floor=0.0))
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,28 +86,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         train, test = ([row for row in rows if row[1] in chosen] for rows in (train, test))
     out = given.out / f"few-shot{'-quick' if given.quick else ''}"
     measured = f"data.test={_file(out / 'test.jsonl', test)}"
-    frozen = ["phases=[{name: classify, objective: classify, adaptation: classic, max_length: 128}]", "gates=[]"]
-    zero = nearest_name(test)
-    rows = []
+    eight = f"data.train={_file(out / '8-1.jsonl', drawn(train, 8, 1))}"
+    zero = _accuracy("zero-shot", [eight, measured, "data.steps=[class_texts]"], out / "zero")
+    rows = [Measured("Banking77, zero-shot: the class whose name lies nearest", zero, None, zero)]
     for each in (8,) if given.quick else (8, 5):
         found = []
         for seed in range(1, 2 if given.quick else 6):
-            few = f"data.train={_file(out / f'{each}-{seed}.jsonl', drawn(train, each, seed))}"
-            tuned = ran("few-shot", [few, measured], out / f"tuned-{each}-{seed}")
-            linear = ran("few-shot", [few, measured, *frozen], out / f"linear-{each}-{seed}")
-            found.append([finding(run, "classification.accuracy", "tuned").value for run in (tuned, linear)])
-        pairs = np.array(found)
-        for other, values in (("logistic regression on frozen features", pairs[:, 1]), ("nearest class name", zero)):
-            mean, low, high = mean_interval(pairs[:, 0] - values)
-            title = f"Banking77, {each} rows a class (other: {other}; value: gain in accuracy)"
-            rows.append(Measured(title, float(pairs[:, 0].mean()), float(np.mean(values)), mean, low, high))
-            if low is not None:
-                rows.append(Measured(f"{title}: the interval's lower bound", low, None, low, floor=0.0))
+            few = [f"data.train={_file(out / f'{each}-{seed}.jsonl', drawn(train, each, seed))}", measured]
+            tuned = _accuracy("few-shot", few, out / f"tuned-{each}-{seed}")
+            found.append((tuned, _accuracy("few-shot", [*few, *FROZEN], out / f"linear-{each}-{seed}")))
+        tuned_linear = np.array(found)
+        rows += gains(each, tuned_linear[:, 0], tuned_linear[:, 1], zero)
     if not given.quick:
-        whole = ran("few-shot", [f"data.train={_file(out / 'whole.jsonl', train)}", measured, *frozen], out / "whole")
-        accuracy = finding(whole, "classification.accuracy", "tuned").value
+        every = [f"data.train={_file(out / 'whole.jsonl', train)}", measured, *FROZEN]
+        accuracy = _accuracy("few-shot", every, out / "whole")
         title = "Banking77, logistic regression on frozen features of all training rows"
         rows.append(Measured(title, accuracy, None, accuracy, floor=WHOLE))
+    for number, (title, (steps, adaptation)) in enumerate(WORDS.items()):
+        phase = f"phases=[{{name: classify, objective: classify, adaptation: {adaptation}, max_length: 128}}]"
+        overrides = ["model=embedded:nano", f"data.steps={steps}", eight, measured, phase]
+        accuracy = _accuracy("zero-shot", overrides, out / f"words-{number}")
+        rows.append(Measured(f"Banking77, embedded:nano, {title}", accuracy, None, accuracy))
     return finish(rows, given.json)
 
 
