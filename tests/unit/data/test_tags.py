@@ -9,8 +9,9 @@ import pytest
 from luthier.core.component import build, find
 from luthier.core.errors import DataError
 from luthier.core.example import Example, Origin
-from luthier.core.recipe import Source
+from luthier.core.recipe import Data, Source
 from luthier.data.parts import tokens_of
+from luthier.data.prepare import prepare
 from luthier.data.read import Read, read
 
 TWO = "Ada\tB-PER\nwrote\tO\n\nLondon\tB-LOC\n#\tO\n"
@@ -108,6 +109,30 @@ def test_numbered_tags_need_names() -> None:
     assert named.contents(record)["target"] == ("B-PER", "O")
     with pytest.raises(ValueError, match="unknown tag: tag 1 in ner_tags is 2"):
         named.contents({**record, "ner_tags": [2, 0]})
+
+
+def test_kinds_by_other_names_make_one_mixture_of_several_files(tmp_path: Path) -> None:
+    """Each source by its own format; what is called O is not marked; spans side by side stay two."""
+    (tmp_path / "one.conll").write_text("Acme\tB-corporation\nABBA\tB-group\nrocks\tO\nUlysses\tI-creative-work\n")
+    (tmp_path / "two.conll").write_text("Acme I-ORG\nABBA I-MISC\nrocks O\nAda I-PER\n")
+    kinds = {"corporation": "ORG", "group": "ORG", "creative-work": "O"}
+    data = {
+        "train": [
+            {"path": str(tmp_path / "one.conll"), "format": {"tags": {"kinds": kinds}}},
+            {"path": str(tmp_path / "two.conll")},
+        ],
+        "format": {"tags": {"kinds": {"MISC": "O"}}},
+    }
+    rows = prepare(Data.model_validate(data), 1).splits["train"]
+    assert [row.target for row in rows] == [("B-ORG", "B-ORG", "O", "O"), ("B-ORG", "O", "O", "B-PER")]
+    side_by_side = find("formats", "tags")(kinds=kinds).contents(
+        {"tokens": ["Acme", "ABBA"], "tags": ["I-corporation", "I-group"]}
+    )
+    assert side_by_side["target"] == ("B-ORG", "B-ORG")
+    speech = find("formats", "tags")(kinds={"NN": "O"}).contents({"tokens": ["Acme"], "tags": ["NN"]})
+    assert speech["target"] == ("NN",)
+    with pytest.raises(ValueError, match="'a b', which is not one word"):
+        find("formats", "tags")(kinds={"group": "a b"})
 
 
 def test_tokens_that_a_step_has_changed_are_refused_by_name() -> None:

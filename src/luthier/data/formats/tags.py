@@ -2,7 +2,8 @@
 
 The first of these keys that a record has holds the tags; files of CoNLL's kind are read into such records, a sentence
 each. Spans that are marked by IOB1, BIOES or BILOU become BIO (B- opens each, I- goes on); other tags stay as they are.
-Numbered tags are named by `names`, in their order. Errors: ValueError for tokens that are empty, for another number of
+Numbered tags are named by `names`, in their order; `kinds` names spans as other files do, so that several make one
+mixture. Errors: ValueError for tokens that are empty, for another number of
 tags than of tokens, for numbers without names. Source: Ramshaw and Marcus 1995; Tjong Kim Sang and Veenstra 1999.
 """
 
@@ -12,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ...core.contracts import Format
 from ..turns import named
@@ -36,6 +37,17 @@ class Tags(Format):
     }
     file_kind: ClassVar[str | None] = "conll"
     names: tuple[str, ...] = Field((), description="what the numbers of numbered tags stand for: 0 for the first")
+    kinds: dict[str, str] = Field(
+        default_factory=dict, description="a span's kind: what it is called here, or O: not marked; others stay"
+    )
+
+    @field_validator("kinds")
+    @classmethod
+    def _words(cls, kinds: dict[str, str]) -> dict[str, str]:
+        for kind, other in kinds.items():
+            if not re.fullmatch(r"\S+", other):
+                raise ValueError(f"kinds calls {kind} '{other}', which is not one word")
+        return kinds
 
     def recognizes(self, record: Mapping[str, Any]) -> bool:
         tokens, tags = (record.get(_first(record, keys)) for keys in (_TOKENS, _TAGS))
@@ -55,7 +67,13 @@ class Tags(Format):
             raise ValueError(f"empty row: {key} holds no token")
         if len(tokens) != len(tags):
             raise ValueError(f"tags do not fit: {len(tags)} in {tagged} for {len(tokens)} tokens")
-        return {"parts": {"tokens": " ".join(tokens)}, "target": tuple(_bio(tags))}
+        return {"parts": {"tokens": " ".join(tokens)}, "target": tuple(self._renamed(tag) for tag in _bio(tags))}
+
+    def _renamed(self, tag: str) -> str:
+        """A tag in BIO with its kind by the other name. Renamed last: two kinds side by side stay two spans."""
+        match = _MARKED.fullmatch(tag)
+        kind = self.kinds.get(match[2], match[2]) if match else ""
+        return tag if match is None else "O" if kind == "O" else f"{match[1]}-{kind}"
 
     def _tag(self, tag: Any, number: int, key: str) -> str:
         if isinstance(tag, str) and tag.strip():
