@@ -18,7 +18,7 @@ from .attention import backbone_of, transformer_of
 from .load import Loaded
 from .vocabulary import grow
 
-__all__ = ["keep_layers", "with_tokens"]
+__all__ = ["keep_layers", "layer_list", "with_tokens"]
 
 
 def keep_layers(loaded: Loaded, numbers: Sequence[int]) -> Loaded:
@@ -28,7 +28,7 @@ def keep_layers(loaded: Loaded, numbers: Sequence[int]) -> Loaded:
     """
     model = loaded.model
     inner = transformer_of(model)
-    name, count = _list_of(inner)
+    name, count = layer_list(inner)
     beyond = [number for number in numbers if number >= count]
     if beyond:
         raise ModelError(
@@ -54,8 +54,8 @@ def keep_layers(loaded: Loaded, numbers: Sequence[int]) -> Loaded:
     return replace(loaded, model=small, description={**loaded.description, **changed})
 
 
-def _list_of(model: Any) -> tuple[str, int]:
-    """The name of the list of the model's layers, and how many it has."""
+def layer_list(model: Any) -> tuple[str, int]:
+    """The name of the list of a transformers model's layers, and how many it has."""
     count = int(model.config.get_text_config().num_hidden_layers)
     inside = {id(module) for module in backbone_of(model).modules()}
     found = [
@@ -67,7 +67,7 @@ def _list_of(model: Any) -> tuple[str, int]:
         raise ModelError(
             f"{type(model).__name__} has {len(found)} lists of {count} layers",
             expected="one list of layers, of which some can be kept",
-            remedy="leave keep_layers out, and begin with a smaller model",
+            remedy="leave keep_layers (and layers of a teacher) out, and begin with a smaller model",
         )
     return found[0], count
 
