@@ -175,7 +175,6 @@ EARLY = (
         config(auto_map={"AutoModelForCausalLM": "evil.Model"}),
         (*SETTINGS, "brings code of its own", "never run", "transformers' own format"),
     ),
-    Bad("encoder-decoder", config(is_encoder_decoder=True), (*SETTINGS, "encoder-decoder", "choose another")),
     Bad("quantized", config(quantization_config={"quant_method": "gptq"}), (*SETTINGS, "quantized", "bfloat16")),
     Bad("dtype of 4 bits", config(dtype="int4"), (*SETTINGS, "'int4'", "bfloat16")),
     Bad("no tokenizer", without("tokenizer*"), ("model: 'm'", "holds no tokenizer", "copy the tokenizer's files")),
@@ -262,6 +261,7 @@ LATE = (
         ("phase 'train', train data:", "unsafe", "chat_template"),
     ),
     Bad("encoder for conversations", lambda folder: None, ("m:", "is an encoder", "classify"), "bert"),
+    Bad("encoder-decoder", config(is_encoder_decoder=True), ("m:", "is an encoder-decoder", "the objective seq2seq")),
     Bad(
         "positions of another model",
         config(max_position_embeddings=64),

@@ -13,7 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
-from tiny import make_bert, make_llama, make_tokenizer
+from tiny import make_bert, make_llama, make_t5, make_tokenizer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,6 +64,15 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny BERT (as an encoder with a head) and its tokenizer saved as a Hugging Face folder."""
     folder = tmp_path_factory.mktemp("bert")
     make_bert().save_pretrained(folder)
+    make_tokenizer(template=None).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny T5 and its tokenizer saved as a Hugging Face folder."""
+    folder = tmp_path_factory.mktemp("t5")
+    make_t5().save_pretrained(folder)
     make_tokenizer(template=None).save_pretrained(folder)
     return folder
 

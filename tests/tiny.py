@@ -88,3 +88,24 @@ def make_bert(labels: int = 3, vocabulary: int = 400, seed: int = 0, **changes: 
         "pad_token_id": 0,
     }
     return BertForSequenceClassification(BertConfig(**(settings | changes))).eval()
+
+
+def make_t5(vocabulary: int = 400, seed: int = 0, **changes: object):
+    """A T5 encoder-decoder, two layers on each side, 32 wide, float32, in eval mode."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(seed)
+    settings: dict[str, object] = {
+        "vocab_size": vocabulary,
+        "d_model": 32,
+        "d_ff": 64,
+        "d_kv": 8,
+        "num_layers": 2,
+        "num_heads": 4,
+        "dropout_rate": 0.0,
+        "pad_token_id": 0,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 0,
+    }
+    return T5ForConditionalGeneration(T5Config(**(settings | changes))).eval()

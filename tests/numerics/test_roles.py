@@ -388,10 +388,10 @@ class TestEmbeddingNoise:
 
 
 def test_what_a_role_cannot_do_is_said() -> None:
-    with pytest.raises(ModelError, match="encoder and a decoder"):
+    with pytest.raises(ModelError, match="states of two texts"):
         role_of(
             hf.T5ForConditionalGeneration(hf.T5Config(vocab_size=96, d_model=16, d_ff=16, num_layers=1, num_heads=2)), 0
-        )
+        ).vectors(pack(rows()))
     with pytest.raises(ModelError, match="no output layer"):
         role_of(classifier("bert"), PAD).logps(pack(rows()))
     with pytest.raises(ModelError, match="no classification head"):

@@ -27,7 +27,7 @@ class Perplexity(Check):
     """The log-probability of what training would supervise, summed over all items and divided by its tokens."""
 
     example: ClassVar[Mapping[str, Any]] = {"limit": 500}
-    tasks: ClassVar[frozenset[str]] = frozenset({"causal_lm", "masked_lm"})
+    tasks: ClassVar[frozenset[str]] = frozenset({"causal_lm", "masked_lm", "seq2seq"})
     limit: int | None = Field(None, gt=0, description="at most so many items, chosen by their ids")
 
     def examples(self, test: Sequence[Example], context: CheckContext) -> Sequence[Example]:

@@ -27,7 +27,7 @@ class TextMatch(Check):
     """Generates an answer to each item's prompt and compares it with the references."""
 
     example: ClassVar[Mapping[str, Any]] = {"limit": 200, "samples": 4}
-    tasks: ClassVar[frozenset[str]] = frozenset({"causal_lm"})
+    tasks: ClassVar[frozenset[str]] = frozenset({"causal_lm", "seq2seq"})
     limit: int | None = Field(
         None, gt=0, description="at most so many items, chosen by their ids: the same in every run"
     )

@@ -30,6 +30,7 @@ from torch import nn
 from ..functional.logprobs import CHUNK, SLICE
 from ..functional.pack_plan import plan_of
 from ..models.fused import is_one_operation
+from ..models.heads import layers
 
 __all__ = ["activation_bytes", "learning_blocks", "logit_bytes"]
 
@@ -55,6 +56,7 @@ class _Shapes:
     def of(cls, model: nn.Module, config: Any) -> _Shapes:
         width, heads = int(config.hidden_size), int(config.num_attention_heads)
         head = int(getattr(config, "head_dim", None) or width // heads)
+        sizes = [getattr(config, name, None) for name in ("intermediate_size", "n_inner", "d_ff", "decoder_ffn_dim")]
         return cls(
             # The narrowest matrices: what trains may be wider, and is cast for products.
             size=min(p.element_size() for p in model.parameters() if p.dim() > 1),
@@ -63,7 +65,7 @@ class _Shapes:
             heads=heads,
             queries=heads * head,
             keys=head * int(getattr(config, "num_key_value_heads", None) or heads),
-            inner=int(getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width),
+            inner=next((int(size) for size in sizes if size), 4 * width),
             causal=all(getattr(module, "is_causal", True) is not False for module in model.modules()),
             drops=any(float(getattr(config, name, None) or 0.0) > 0 for name in _ATTENTION_DROPOUTS),
         )
@@ -89,12 +91,33 @@ def activation_bytes(
         out += 4 * layer.numel() if layer.requires_grad else 0
     if not learning:
         return out
+    if config.is_encoder_decoder:
+        return _two_sided_bytes(model, shapes, tokens, lengths, recomputes) + out
     dropped = shapes.width * _hidden_dropouts(model) // shapes.blocks + _lora_dropouts(model, shapes.size) // learning
     each = 6 * shapes.width + 2 * shapes.queries + 2 * shapes.keys + _inner_copies(model) * shapes.inner
     block = tokens * (shapes.size * each + dropped) + _attention_bytes(shapes, tokens, lengths)
     if recomputes:
         return shapes.size * tokens * learning * shapes.width + block + out
     return learning * block + out
+
+
+def _two_sided_bytes(model: nn.Module, shapes: _Shapes, tokens: int, lengths: Sequence[int], recomputes: bool) -> int:
+    """What the blocks of an encoder-decoder keep, at most: as if all tokens went through the side of more blocks.
+
+        L (m (e (B + 4 H + 2 Q + 4 K) + D) + 2 e heads places)
+
+    A decoder's block attends twice. Scores are whole, since positions are a bias to them: of a row of l tokens on both
+    sides together, and padded among rows of like lengths, l * l and fewer.
+    """
+    blocks = [name.rpartition(".")[0] for name, _ in layers(model)]
+    most = max(Counter(blocks).values())
+    each = 10 * shapes.width + 4 * shapes.queries + 6 * shapes.keys + _inner_copies(model) * shapes.inner
+    dropped = shapes.width * _hidden_dropouts(model) // len(blocks) + _lora_dropouts(model, shapes.size) // len(blocks)
+    found, counts = np.unique(np.asarray(lengths, dtype=np.int64), return_counts=True)
+    there = np.minimum(np.cumsum((found * counts)[::-1]), tokens)
+    places = float((found[::-1] * np.diff(there, prepend=0)).sum()) * tokens / int(there[-1])
+    block = tokens * (shapes.size * each + dropped) + round(2 * shapes.size * shapes.heads * places)
+    return shapes.size * tokens * most * shapes.width + block if recomputes else most * block
 
 
 def learning_blocks(model: nn.Module, trained: Sequence[nn.Parameter]) -> int:

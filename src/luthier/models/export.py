@@ -93,6 +93,8 @@ def _generation(kept: Any, tokenizer: Any, asked: Mapping[str, Any] | None) -> d
         "pad_token_id": tokenizer.pad_token_id,
         "do_sample": bool(asked.get("temperature", 0.0)),
     }
+    if kept.decoder_start_token_id is not None:
+        settings["decoder_start_token_id"] = kept.decoder_start_token_id
     if "max_new_tokens" in asked:
         settings["max_new_tokens"] = asked["max_new_tokens"]
     if settings["do_sample"]:

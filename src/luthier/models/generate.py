@@ -1,7 +1,8 @@
 """Answers for many prompts at once, with draws that belong to the item.
 
 Models that can be packed are generated from without any padding (generate_packed.py), others in left-padded batches
-(generate_padded.py). What an item is batched with changes nothing but rounding.
+(generate_padded.py), encoder-decoders in batches padded at the end (generate_encoded.py). What an item is batched with
+changes nothing but rounding.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import nn
 from ..core.errors import ModelError
 from .attention import still
 from .decoding import Listener, Request, chooser, heard_by, next_tokens
+from .generate_encoded import generate_encoded
 from .generate_packed import decoding_offset, generate_packed
 from .generate_padded import generate_padded
 from .heads import plain
@@ -53,7 +55,8 @@ def generate(
         raise ValueError("a prompt holds no token; give at least the begin token")
     refuse_rowless(max(map(max, prompts), default=-1), plain(model).config)
     _refuse_uncached(model)
-    cut, rooms, limit = _fit(model, prompts, max_new_tokens)
+    two_sides = plain(model).config.is_encoder_decoder
+    cut, rooms, limit = (_sides_fit if two_sides else _fit)(model, prompts, max_new_tokens)
     own = seeds if seeds is not None else range(len(prompts))
     choose = chooser(temperature, top_p, own, max_new_tokens)
     if listener is not None:
@@ -61,6 +64,9 @@ def generate(
     request = Request(cut, rooms, frozenset(stop), pad, limit, batch_tokens, choose)
     if not cut or max_new_tokens < 1:
         return [[] for _ in cut]
+    if two_sides:
+        with still(model), torch.inference_mode():
+            return generate_encoded(model, request)
     offset = decoding_offset(model, pad)
     with still(model), torch.inference_mode():
         return generate_padded(model, request) if offset is None else generate_packed(model, request, offset)
@@ -68,12 +74,25 @@ def generate(
 
 def _refuse_uncached(model: nn.Module) -> None:
     inner = plain(model)
-    if "past_key_values" not in inspect.signature(inner.forward).parameters or inner.config.is_encoder_decoder:
+    if "past_key_values" not in inspect.signature(inner.forward).parameters:
         raise ModelError(
             f"{type(inner).__name__} cannot generate here: it keeps no key-value cache of its own text",
             expected="a decoder with attention",
             remedy="leave out checks that generate, such as text_match",
         )
+
+
+def _sides_fit(
+    model: nn.Module, prompts: Sequence[Sequence[int]], wanted: int
+) -> tuple[list[Sequence[int]], list[int], int | None]:
+    """As `_fit`, where a prompt takes no positions of its answer's and is not cut."""
+    limit: int | None = getattr(plain(model).config.get_text_config(), "max_position_embeddings", None)
+    longest = max(map(len, prompts), default=0)
+    if limit is not None and longest > limit:
+        raise ModelError(
+            f"a prompt has {longest} tokens, and the model reads {limit}", expected="prompts within max_length"
+        )
+    return list(prompts), [wanted if limit is None else min(wanted, limit)] * len(prompts), limit
 
 
 def _fit(

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..core.contracts import ParameterGroup
+from ..core.contracts import WRITERS, ParameterGroup
 from ..core.errors import Problem
 
 if TYPE_CHECKING:
@@ -44,14 +44,19 @@ def classification_head(model: nn.Module) -> list[str]:
 
 
 def depths(model: nn.Module) -> dict[str, int]:
-    """Each parameter's depth: 0 for embeddings, 1 to n for the n blocks, n + 1 for what lies above them."""
+    """Each parameter's depth: 0 for embeddings, 1 to n for the n blocks, n + 1 for what lies above them. What closes an
+    encoder whose decoder follows has the depth of the encoder's last block.
+    """
     from .heads import embedding_parameters, layers
 
     blocks = {name: number for number, (name, _) in enumerate(layers(model), 1)}
     parts = next(iter(blocks)).count(".") + 1
+    sides = {name.rpartition(".")[0].rpartition(".")[0] + ".": number for name, number in blocks.items()}
+    closing = [(side, number) for side, number in sides.items() if number < len(blocks)]
     found: dict[str, int] = dict.fromkeys(embedding_parameters(model), 0)
     for name, _ in model.named_parameters():
-        found.setdefault(name, blocks.get(".".join(name.split(".")[:parts]), len(blocks) + 1))
+        above = next((number for side, number in closing if name.startswith(side)), len(blocks) + 1)
+        found.setdefault(name, blocks.get(".".join(name.split(".")[:parts]), above))
     return found
 
 
@@ -129,7 +134,7 @@ def train_only(model: nn.Module, names: Collection[str]) -> None:
 
 def head_scale_problems(head_scale: float, phase: Phase | None) -> Iterator[Problem]:
     """A head_scale where no head is new would be ignored, which is an error."""
-    if head_scale != 1.0 and phase is not None and phase.objective.task == "causal_lm":
+    if head_scale != 1.0 and phase is not None and phase.objective.task in WRITERS:
         yield Problem(
             f"head_scale is {head_scale:g}, and a language model has no fresh head to hurry",
             expected="an objective with a classification head, such as classify",

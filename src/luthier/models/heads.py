@@ -22,13 +22,20 @@ def plain(model: nn.Module) -> Any:
 
 
 def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The transformer blocks from the first to the last, with their names in `model`.
+    """The transformer blocks from the first to the last, with their names in `model`; an encoder's, then its decoder's.
 
     They are the longest nn.ModuleList that lies inside no other (experts do); of equals, the one with more parameters.
     Errors: ModelError where there is none.
     """
+    inner = plain(model)
+    two_sides = getattr(getattr(inner, "config", None), "is_encoder_decoder", False)
+    sides = [inner.get_encoder(), inner.get_decoder()] if two_sides else [model]
+    return [block for side in sides for block in _longest_list(side, _name_of(model, side))]
+
+
+def _longest_list(model: nn.Module, prefix: str) -> list[tuple[str, nn.Module]]:
     found: list[tuple[str, nn.ModuleList]] = []
-    for name, module in model.named_modules():
+    for name, module in model.named_modules(prefix=prefix):
         inside = any(name.startswith(outer + ".") for outer, _ in found)
         if isinstance(module, nn.ModuleList) and len(module) and not inside:
             found.append((name, module))
@@ -64,13 +71,13 @@ def head_parameters(model: nn.Module) -> list[str]:
 
 def embedding_parameters(model: nn.Module) -> list[str]:
     """Names of the parameters below the first block: token, position and type embeddings, and their norm."""
-    blocks = layers(model)[0][0].rpartition(".")[0]
+    blocks = {name.rpartition(".")[0] for name, _ in layers(model)}
     head = set(head_parameters(model))
     tables = [name for name, module in model.named_modules() if isinstance(module, nn.Embedding)]
     return [
         name
         for name, _ in model.named_parameters()
-        if not _under(name, blocks)
+        if not any(_under(name, one) for one in blocks)
         and name not in head
         and ".original_module." not in f".{name}"
         and (any(_under(name, table) for table in tables) or any("embed" in part for part in name.split(".")))

@@ -51,4 +51,5 @@ def _out(module: nn.Module) -> int:
 
 
 def _in_attention(name: str) -> bool:
-    return any(part.startswith("attn") or part.endswith("attn") or "attention" in part for part in name.split("."))
+    parts = name.lower().split(".")
+    return any(part.startswith("attn") or part.endswith("attn") or "attention" in part for part in parts)

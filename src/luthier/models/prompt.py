@@ -40,7 +40,14 @@ def attach_prompt(model: nn.Module, length: int) -> nn.Module:
 
     The backbone's own forward pass is replaced on the instance, inside all of its hooks; names of weights stay.
     """
-    backbone: Any = backbone_of(transformer_of(model))
+    inner = transformer_of(model)
+    if inner.config.is_encoder_decoder:
+        raise ModelError(
+            f"{type(inner).__name__} has an encoder and a decoder, and a prompt goes before one text",
+            expected="a decoder or an encoder",
+            remedy="use lora, which goes with any model",
+        )
+    backbone: Any = backbone_of(inner)
     table = backbone.get_input_embeddings().weight
     backbone.add_module("prompt", Prompt(table[torch.randint(len(table), (length,)).to(table.device)]))
     backbone.forward = MethodType(_prompted(type(backbone).forward), backbone)

@@ -60,6 +60,11 @@ class QuantizedLinear(nn.Module):
         """The weight [out, in]."""
         return Quantized(self.codes, self.scales, self.in_features)
 
+    @property
+    def weight(self) -> Tensor:
+        """Size and dtype of the weight that the layer had, without numbers: T5 asks its layers for the latter."""
+        return torch.empty(self.out_features, self.in_features, dtype=self.dtype, device="meta")
+
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]"""
         return quantized_linear(x, self.packed, self.bias)

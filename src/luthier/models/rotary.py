@@ -17,7 +17,7 @@ from torch import Tensor
 from ..core.contracts import Batch
 from ..functional.packing import sequence_index
 
-__all__ = ["Part", "frequency_limit", "joined", "parts_of"]
+__all__ = ["Part", "frequency_limit", "joined", "part_of", "parts_of"]
 
 
 def frequency_limit(config: Any) -> int | None:
@@ -48,10 +48,11 @@ def parts_of(batch: Batch, limit: int) -> list[Part]:
     long = batch.starts.diff() > limit
     if bool(long.all()) or not bool(long.any()):
         return []
-    return [_part(batch, chosen.nonzero()[:, 0]) for chosen in (~long, long)]
+    return [part_of(batch, chosen.nonzero()[:, 0]) for chosen in (~long, long)]
 
 
-def _part(batch: Batch, chosen: Tensor) -> Part:
+def part_of(batch: Batch, chosen: Tensor) -> Part:
+    """The sequences `chosen` (their numbers, ascending) as a batch of their own, with their branches."""
     tokens = torch.isin(sequence_index(batch.starts), chosen).nonzero()[:, 0]
     marks = batch.supervised.index_select(0, tokens)
     number = batch.supervised.cumsum(0) - 1
@@ -67,9 +68,19 @@ def _part(batch: Batch, chosen: Tensor) -> Part:
         {name: value.index_select(0, chosen) for name, value in batch.fields.items()},
         {name: tuple(values[at] for at in numbers) for name, values in batch.groups.items()},
         None if batch.targets is None else batch.targets.index_select(0, tokens),
+        _branches(batch, chosen, tokens),
         tokens={name: value.index_select(0, places) for name, value in batch.tokens.items()},
+        types=None if batch.types is None else batch.types.index_select(0, tokens),
     )
     return Part(part, chosen, tokens, places)
+
+
+def _branches(batch: Batch, chosen: Tensor, tokens: Tensor) -> Tensor | None:
+    """[B, 2] the branches of the rows `chosen`, by their numbers and their tokens' places in the part."""
+    if batch.branches is None:
+        return None
+    rows, firsts = batch.branches[torch.isin(batch.branches[:, 0], chosen)].T.contiguous()
+    return torch.stack([torch.searchsorted(chosen, rows), torch.searchsorted(tokens, firsts)], dim=1)
 
 
 def joined(places: Sequence[Tensor], found: Sequence[Tensor]) -> Tensor:

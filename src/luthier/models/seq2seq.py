@@ -14,20 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..core.errors import ModelError, first_line
-from ..functional.packing import micro_batches
 from .attention import still
-from .configuration import plain_configuration
-from .decoding import Choice, chooser
+from .configuration import MANY_LANGUAGES, plain_configuration
+from .decoding import Request, chooser
+from .generate_encoded import generate_encoded
 from .load import quiet
 from .source import fetch, resolve, weight_files
 from .weights import refuse_infinite
 
 __all__ = ["Seq2Seq", "is_seq2seq", "load_seq2seq"]
-
-_MANY_LANGUAGES = ("m2m_100", "mbart", "nllb_moe", "seamless_m4t", "seamless_m4t_v2")
 
 
 def is_seq2seq(source: str) -> bool:
@@ -39,12 +36,14 @@ def is_seq2seq(source: str) -> bool:
 
 @dataclass(frozen=True)
 class Seq2Seq:
-    """An encoder-decoder with its tokenizer. max_length: tokens of a text that are read; micro_tokens: in one pass."""
+    """An encoder-decoder with its tokenizer. max_length: tokens of a text that are read; micro_tokens: what is held at
+    once, new ones counted.
+    """
 
     model: Any
     tokenizer: Any
     max_length: int
-    micro_tokens: int = 2048
+    micro_tokens: int = 8192
 
     def rewrite(
         self, texts: Sequence[str], *, temperature: float, top_p: float, seeds: Sequence[int], max_new_tokens: int
@@ -55,54 +54,21 @@ class Seq2Seq:
         tokens: list[list[int]] = self.tokenizer(
             list(texts), truncation=True, max_length=self.max_length, verbose=False
         )["input_ids"]
-        lengths = [len(ids) for ids in tokens]
-        order = sorted((at for at, length in enumerate(lengths) if length), key=lambda at: (-lengths[at], at))
-        choose = chooser(temperature, top_p, seeds, max_new_tokens)
+        asked = [at for at, ids in enumerate(tokens) if ids]
+        request = Request(
+            prompts=[tokens[at] for at in asked],
+            rooms=[max_new_tokens] * len(asked),
+            stop=_ends(self.model),
+            pad=int(self.tokenizer.pad_token_id),
+            limit=None,
+            budget=self.micro_tokens,
+            choose=chooser(temperature, top_p, [seeds[at] for at in asked], max_new_tokens),
+        )
         found = [""] * len(texts)
         with still(self.model), torch.inference_mode():
-            for chosen in micro_batches(order, lengths, self.micro_tokens):
-                answers = self._batch([tokens[at] for at in chosen], chosen, choose, max_new_tokens)
-                for at, ids in zip(chosen, answers, strict=True):
-                    found[at] = str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+            for at, ids in zip(asked, generate_encoded(self.model, request), strict=True):
+                found[at] = str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
         return found
-
-    def _batch(
-        self, tokens: Sequence[Sequence[int]], items: Sequence[int], choose: Choice, room: int
-    ) -> list[list[int]]:
-        """The new tokens of texts that go through the model together; those that have ended ride along."""
-        pad = int(self.tokenizer.pad_token_id)
-        device = self.model.device
-        width = max(map(len, tokens))
-        ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in tokens], device=device)
-        seen = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens], device=device)
-        read = self.model.get_encoder()(input_ids=ids, attention_mask=seen, return_dict=True)
-        last = torch.full((len(items), 1), _start(self.model), device=device)
-        answers: list[list[int]] = [[] for _ in items]
-        going = set(range(len(items)))
-        past = None
-        for step in range(room):
-            out = self.model(
-                encoder_outputs=read, attention_mask=seen, decoder_input_ids=last, past_key_values=past, use_cache=True
-            )
-            past = out.past_key_values
-            logits: Tensor = out.logits[:, -1].float()
-            logits[:, pad] = -torch.inf  # Marian starts from it, and would end in it
-            tokens_now = choose(logits, items, [step] * len(items))
-            for place, token in enumerate(tokens_now.tolist()):
-                if place in going and token in _ends(self.model):
-                    going.discard(place)
-                elif place in going:
-                    answers[place].append(token)
-            if not going:
-                break
-            last = tokens_now[:, None]
-        return answers
-
-
-def _start(model: Any) -> int:
-    settings = model.generation_config
-    found = (settings.decoder_start_token_id, model.config.decoder_start_token_id, settings.bos_token_id)
-    return int(next(token for token in found if token is not None))
 
 
 def _ends(model: Any) -> frozenset[int]:
@@ -121,7 +87,7 @@ def load_seq2seq(source: str) -> Seq2Seq:
     folder = fetch(resolve(source)).folder
     assert folder is not None
     config = plain_configuration(folder)
-    if config.model_type in _MANY_LANGUAGES:
+    if config.model_type in MANY_LANGUAGES:
         raise ModelError(
             f"'{config.model_type}' translates between many languages and has to be told which",
             where=source,

@@ -99,13 +99,14 @@ def open_adapters(
     folders: Mapping[str, Path | str],
     base: str | None = None,
     *,
-    task: Task = "causal_lm",
+    task: Task | None = None,
     labels: Sequence[str] | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Adapters:
     """The adapters in `folders`, by name, on the base that they name, or on `base`.
 
+    task: the base's head; None: that of a language model, or an encoder-decoder where the adapters are of one.
     Errors: ModelError where they name different bases, hold them in different bits, are no plain LoRA, or do not fit.
     """
     if not folders:
@@ -122,11 +123,16 @@ def open_adapters(
                 expected="adapters that were trained over one base",
                 remedy="name the base that they share, if it is one model by two names" if what == "models" else None,
             )
+    task = task or _task_of(next(iter(places.values())))
     loaded = load_model(bases.pop(), task, labels=labels, dtype=dtype, device=device)
     few = bits.pop()
     if few is not None:
         loaded = replace(loaded, model=rounded(loaded.model, few))
     return Adapters(loaded, places)
+
+
+def _task_of(folder: Path) -> Task:
+    return "seq2seq" if read_json(folder / ADAPTER).get("task_type") == "SEQ_2_SEQ_LM" else "causal_lm"
 
 
 def _refuse_other_kinds(folder: Path) -> None:

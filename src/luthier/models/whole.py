@@ -57,13 +57,6 @@ def _config(config: Mapping[str, Any], file: Path) -> Iterator[Problem]:
     kind = config.get("model_type")
     if not isinstance(kind, str) or not kind:
         yield Problem("the configuration names no model_type", place, 'such as "llama"', _AGAIN)
-    if config.get("is_encoder_decoder") is True:
-        yield Problem(
-            f"'{kind}' is an encoder-decoder, which luthier does not train yet",
-            place,
-            "an encoder or a decoder",
-            "choose another model",
-        )
     if config.get("quantization_config"):
         yield Problem(
             "the weights are quantized, and quantized weights are not trained here",

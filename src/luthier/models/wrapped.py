@@ -88,7 +88,7 @@ def task_type(model: Any, head: Any) -> str | None:
     if head:
         return "SEQ_CLS"
     if model.can_generate():
-        return "CAUSAL_LM"
+        return "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
     return "FEATURE_EXTRACTION" if model.get_output_embeddings() is None else None
 
 

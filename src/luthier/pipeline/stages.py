@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import __version__
+from ..core.contracts import WRITERS
 from ..core.errors import DataError, Problem
 from ..core.evidence import CheckContext, Finding, Scores
 from ..core.example import Example
@@ -200,7 +201,7 @@ def export(setting: Setting) -> None:
             write_carried(adaptation, loaded.model, setting.folder.model)
             return
         decoding = (
-            setting.recipe.decoding.model_dump() if setting.recipe.phases[last].objective.task == "causal_lm" else None
+            setting.recipe.decoding.model_dump() if setting.recipe.phases[last].objective.task in WRITERS else None
         )
         target, pooling = setting.folder.model, loaded.pooling
         save_model(model, loaded.tokenizer, target, generation=decoding, dtype=dtype, pooling=pooling)

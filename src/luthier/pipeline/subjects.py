@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..core.contracts import WRITERS
 from ..data.prepare import load_splits
 from ..engine import phase as phases
 from ..engine.phase import Setting
@@ -63,6 +64,6 @@ def _open(setting: Setting, name: str, dtype: torch.dtype) -> Loaded:
 
 def _base(setting: Setting) -> Loaded:
     number = phases.base_phase(setting.recipe)
-    if setting.recipe.phases[number].objective.task != "causal_lm":  # opened as it is where its head is there already
+    if setting.recipe.phases[number].objective.task not in WRITERS:  # opened as it is where its head is there already
         return phases.fit_head(setting, splits_of(setting, number), number)
     return phases.open_model(setting, 0)

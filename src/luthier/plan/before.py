@@ -87,6 +87,8 @@ def _longest(source: str) -> int | None:
     except LuthierError:
         return None
     own = config.get("max_position_embeddings") or config.get("n_positions")
+    if "relative_attention_num_buckets" in config:  # T5 has no last position
+        return None
     return own if isinstance(own, int) else None
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import make_t5
 from torch import nn
 
 from luthier.core.errors import ModelError
+from luthier.models.groups import depths
 from luthier.models.heads import embedding_parameters, head_parameters, layers
 
 SMALL: dict[str, Any] = {
@@ -92,6 +94,19 @@ def test_parts_of_a_model_under_peft(kind: str) -> None:
     assert {n.removeprefix("base_model.model.") for n in embedding_parameters(wrapped)} == under(
         build(kind), embeddings
     )
+
+
+def test_an_encoders_blocks_come_before_its_decoders() -> None:
+    """What closes the encoder is as deep as its last block, so that it does not learn with the decoder's top alone."""
+    model = make_t5()
+    names = [f"{side}.block.{number}" for side in ("encoder", "decoder") for number in range(2)]
+    assert [name for name, _ in layers(model)] == names
+    assert (embedding_parameters(model), head_parameters(model)) == (["shared.weight"], [])
+    depth = depths(model)
+    assert [depth[f"{name}.layer.0.SelfAttention.q.weight"] for name in names] == [1, 2, 3, 4]
+    tops = {name: number for name, number in depth.items() if name.endswith("final_layer_norm.weight")}
+    assert tops == {"encoder.final_layer_norm.weight": 2, "decoder.final_layer_norm.weight": 5}
+    assert depth["shared.weight"] == 0
 
 
 def test_a_model_without_blocks_is_refused() -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from masked import seq2seq_folder
 
 from luthier.core.errors import ModelError
-from luthier.models.decoding import chooser
+from luthier.models.decoding import Request, chooser
+from luthier.models.generate_encoded import generate_encoded
 from luthier.models.seq2seq import Seq2Seq, is_seq2seq, load_seq2seq
 
 TEXTS = ["the small wolf sang to the moon and listened .", "my card", "where is the old house ?", "a"]
@@ -48,9 +50,30 @@ def test_draws_belong_to_the_item_and_not_to_its_batch(folder: Path) -> None:
 
 def test_nothing_is_padded_within_an_answer(folder: Path) -> None:
     model = load_seq2seq(str(folder))
-    answers = model._batch([[5, 6, 3]] * 30, range(30), chooser(3.0, 1.0, range(30), 12), 12)
+    choose = chooser(3.0, 1.0, range(30), 12)
+    request = Request([[5, 6, 3]] * 30, [12] * 30, frozenset({3}), 0, None, 8192, choose)
+    with torch.inference_mode():
+        answers = generate_encoded(model.model, request)
     assert sum(map(len, answers)) > 100
     assert not any(0 in answer for answer in answers)
+
+
+def test_a_row_that_has_ended_leaves_the_others_as_they_were(folder: Path) -> None:
+    """Rooms of 1, 3 and 12 tokens: the batch shrinks twice on its way."""
+    model = load_seq2seq(str(folder)).model
+    prompts, rooms = [[5, 6, 7, 3], [8, 3], [9, 10, 11, 3], [5, 3], [6, 3]], [1, 3, 12, 1, 3]
+
+    def answers(chosen: list[int]) -> list[list[int]]:
+        choose = chooser(3.0, 1.0, [20 + item for item in chosen], 12)
+        request = Request(
+            [prompts[item] for item in chosen], [rooms[item] for item in chosen], frozenset(), 0, None, 8192, choose
+        )
+        with torch.inference_mode():
+            return generate_encoded(model, request)
+
+    together = answers([0, 1, 2, 3, 4])
+    assert [len(answer) for answer in together] == rooms
+    assert together == [answers([item])[0] for item in range(5)]
 
 
 def test_no_text_and_empty_texts(folder: Path) -> None:
