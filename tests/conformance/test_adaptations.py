@@ -43,10 +43,8 @@ def test_an_adaptation_keeps_its_word(one: Composition, tmp_path: Path):
     task = one.task()
     loaded = one.load(task)
     pad = loaded.tokenizer.pad_token_id
-    before = answers(role_of(loaded.model, pad), task)
-    model = one.adaptation.apply(loaded.model)
-    if one.adaptation.solved:  # what is to be found replaces a head, and says nothing yet
-        before = answers(role_of(model, pad), task)
+    before = None if one.adaptation.solved else answers(role_of(loaded.model, pad), task)
+    model = one.adapted(loaded)
     first = answers(role_of(model, pad), task)
     assert torch.equal(first, before) == one.adaptation.begins_at_base, "step 0 differs from the base"
 
@@ -60,7 +58,7 @@ def test_an_adaptation_keeps_its_word(one: Composition, tmp_path: Path):
 
     start = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     losses = train(model, pad, one.adaptation, task)
-    assert losses[-1] < losses[0]
+    assert losses[-1] < losses[0] or not one.adaptation.fits
     still = {name for name, parameter in model.named_parameters() if torch.equal(parameter, start[name])}
     assert still == set(parameters) - set(named), "what is named moves, and nothing else"
 
@@ -68,7 +66,7 @@ def test_an_adaptation_keeps_its_word(one: Composition, tmp_path: Path):
     assert not torch.equal(tuned, before)
     one.adaptation.save(model, tmp_path / "saved")
     fresh = one.load(task)
-    again = one.adaptation.apply(fresh.model)
+    again = one.adapted(fresh)
     one.adaptation.load(again, tmp_path / "saved")
     assert torch.equal(answers(role_of(again, pad), task), tuned), "what was loaded differs from what was saved"
     one.adaptation.save(again, tmp_path / "twice")

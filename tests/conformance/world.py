@@ -145,12 +145,30 @@ def home(task: Any) -> str:
     return "bert" if task in ENCODERS else "llama"
 
 
-def load(kind: str, task: Any, facts: Mapping[str, Any]) -> Loaded:
-    """A fresh copy of the tiny model with the head that the task asks for. Errors: as load_model."""
+def meet(kind: str, task: Any) -> bool:
+    """Whether a kind of model and a task are tried together: an encoder-decoder and its own task are for each other."""
+    return (kind == "t5") == (task == "seq2seq")
+
+
+def load(kind: str, task: Any, facts: Mapping[str, Any], *, words: bool = False) -> Loaded:
+    """A fresh copy of the tiny model with the head that the task asks for, or without. Errors: as load_model."""
     several = facts.get("multi_label", False)
     problem: Any = "multi_label_classification" if several else "single_label_classification"
     labels = facts.get("classes")
-    return load_model(str(folder_of(kind)), task, labels=labels, problem=problem if labels else None)
+    return load_model(str(folder_of(kind)), task, labels=labels, problem=problem if labels else None, words=words)
+
+
+def models_of(objective: Objective, policy: Role, draw: int | None = None) -> Models:
+    """What the objective's loss is handed. draw: moves what it trains of its own to numbers of that draw, which are
+    what bf16 holds.
+    """
+    models = models_for(objective, policy)
+    if models.own is not None and draw is not None:
+        generator = torch.Generator().manual_seed(draw)
+        with torch.no_grad():
+            for parameter in models.own.parameters():
+                parameter.copy_((0.06 * torch.randn(parameter.shape, generator=generator)).bfloat16())
+    return models
 
 
 def answered(objective: OnPolicy, given: list[Example], rows: list[Row], encoding: Encoding) -> list[Row]:

@@ -296,6 +296,12 @@ class Objective(Component):
         """[S, ...] fields that `roles` give the rows: asked once, before the first step and without gradients, kept in
         the run's folder, and found in every later batch. They depend on the role, the row and `asked_with` alone.
         """
+    fits: ClassVar[bool] = True
+    """Whether what trains is fitted to the training rows, so that their loss falls; not where nothing is learned."""
+
+    words: ClassVar[bool] = False
+    """Whether classes are told by a language model's own words: it is then loaded as such, without a head."""
+
         return {}
 
     def collect(self, models: Models, batches: Sequence[Batch]) -> Sequence[Batch]:
@@ -307,6 +313,9 @@ class Objective(Component):
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """[S] for each term, known without a model: supervised tokens, or 1 a sequence; times the weights."""
         raise NotImplementedError(type(self).__name__)
+    def furnish(self, model: nn.Module, tokenizer: Any) -> None:
+        """Hands an adapted model the tokenizer, where it writes texts of its own (prompts); usually nothing."""
+
 
     def loss(self, models: Models, batch: Batch) -> list[Term]:
         """Sums, one a sequence ([S]), named as in `counts`; zero and attached where nothing is supervised."""

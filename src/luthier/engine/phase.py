@@ -127,6 +127,7 @@ def open_model(
         dropout=dropout,
         seed=setting.seed,
     )
+        words=phase.adaptation.words and not base,
     if "target" in facts:  # the units of what the head says go wherever the model goes
         loaded.model.config.target = facts["target"]
     if loaded.carried is not None:
@@ -171,6 +172,7 @@ def adapted(
     if trained:
         adaptation.load(model, setting.result(number))
     return replace(loaded, model=model.to(setting.compute.device))
+    adaptation.furnish(model, loaded.tokenizer)
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------

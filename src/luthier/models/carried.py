@@ -51,8 +51,9 @@ def carried_in(folder: Path) -> Adaptation | None:
     return found
 
 
-def put_on(adaptation: Adaptation, model: nn.Module, folder: Path) -> nn.Module:
+def put_on(adaptation: Adaptation, model: nn.Module, folder: Path, tokenizer: Any) -> nn.Module:
     """The model with the adaptation that its folder carries. Errors: ModelError for files that do not fit."""
     adapted = adaptation.apply(model)
+    adaptation.furnish(adapted, tokenizer)
     adaptation.load(adapted, folder / FOLDER)
     return adapted.eval()

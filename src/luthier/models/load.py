@@ -31,6 +31,7 @@ from .tokens import load_tokenizer, spare_tokens, stop_tokens
 from .weights import refuse_infinite
 
 __all__ = [
+from .words import name_classes, word_task
     "Loaded",
     "ProblemType",
     "Resolved",
@@ -74,6 +75,7 @@ def load_model(
 ) -> Loaded:
     """The model that `source` names, with the head that `task` asks for.
 
+    words: bool = False,
     labels: the classes in order; None keeps those of a model that classifies already. A head whose classes differ from
     `labels` is replaced by a fresh one. dropout: sets every dropout of the model's configuration; None keeps its own.
     A folder with a PEFT adapter gives its base with the adapter folded in (in float32), so that a next phase starts
@@ -81,6 +83,7 @@ def load_model(
     Errors: ModelError with what was found and the remedy.
     """
     found = fetch(resolve(source))
+    words: the language model itself, with `labels` in its configuration, in place of a head of classes.
     base, links = _base_and_adapters(found)
     with quiet():
         config = configuration(_folder(base), base.source, task, labels, problem, dropout)
@@ -99,9 +102,10 @@ def load_model(
     _settle(model, tokenizer, task)
     model = _own_memory(model.to(device)).eval()
     description = _describe(found, model, tokenizer, fresh, pad_note)
-    carried = carried_in(_folder(base))
+    if words:
+        name_classes(model, fresh, labels, problem, source)
     if carried is not None:  # after the dtype is set: what it adds has a dtype of its own
-        model = put_on(carried, model, _folder(base)).to(device)
+        model = put_on(carried, model, _folder(base), tokenizer).to(device)
     name = carried.component_name() if carried is not None else None
     pooling = pooling_of(_folder(base)) if task == "features" else None
     return Loaded(model, tokenizer, _folder(base), fresh, description, name, pooling)
