@@ -85,7 +85,11 @@ def _model_of(folder: Path) -> Path:
 
 def is_classifier(folder: Path) -> bool:
     """Whether the run's model names classes instead of writing text."""
-    return any(str(name).endswith("ForSequenceClassification") for name in _config(folder).get("architectures") or ())
+    from ..models.carried import carried_in
+
+    named = any(str(name).endswith("ForSequenceClassification") for name in _config(folder).get("architectures") or ())
+    carried = None if named else carried_in(_model_of(folder))
+    return named or (carried is not None and carried.words)
 
 
 def _config(folder: Path) -> dict[str, Any]:
