@@ -94,10 +94,11 @@ def ours(settings: Mapping[str, Any]) -> dict[str, Any]:
             watch.step(values["figures"]["answer_tokens"])
 
     device = torch.device("cpu")
-    with rolling(phase, loaded, policy, encoding, {"train": rows}, seed=1, device=device) as rollouts:
+    models = Models(policy)
+    with rolling(phase, loaded, models, encoding, {"train": rows}, seed=1, device=device) as rollouts:
         fit(
             Fit(
-                models=Models(policy),
+                models=models,
                 objective=phase.objective,
                 adaptation=adaptation,  # type: ignore[arg-type]
                 phase=phase,

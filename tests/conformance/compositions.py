@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from conformance.world import KINDS, Task, load, settings
+from conformance.world import KINDS, Task, load, models_of, settings
 
 from luthier.core.component import build
 from luthier.core.contracts import Adaptation, Objective, Schedule
@@ -23,7 +23,7 @@ from luthier.engine.optimize import Stepper
 from luthier.engine.step import accumulate, mean_loss
 from luthier.models.attention import still
 from luthier.models.load import Loaded
-from luthier.models.roles import Models, Role, role_of
+from luthier.models.roles import Role, role_of
 
 WORDS = {"llama": "decoder (Llama)", "bert": "encoder (BERT)"}
 STEPS = 3
@@ -105,7 +105,7 @@ def train(model: torch.nn.Module, pad: int, adaptation: Adaptation, task: Task, 
     What is solved takes no step: the losses are those before and after.
     """
     if adaptation.solved:
-        models = Models(role_of(model, pad))
+        models = models_of(task.objective, role_of(model, pad))
         before = mean_loss(task.objective, models, [task.batch()])
         with still(model):
             adaptation.solve(models.policy, [task.batch()])
@@ -113,7 +113,7 @@ def train(model: torch.nn.Module, pad: int, adaptation: Adaptation, task: Task, 
     optimizer, schedule = build("optimizers", "adamw"), build("schedules", "constant")
     assert isinstance(schedule, Schedule)
     stepper = Stepper(optimizer, schedule, adaptation.groups(model), lr=1e-3, total=steps, clip=1.0)  # type: ignore[arg-type]
-    models = Models(role_of(model, pad))
+    models = models_of(task.objective, role_of(model, pad))
     adaptation.at(1.0, model)
     losses = []
     for step in range(steps):

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 from conformance.compositions import Composition, defaults
-from conformance.world import KINDS, Task, settings
+from conformance.world import KINDS, Task, models_of, settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,7 +31,7 @@ from luthier.functional.branches import unshared
 from luthier.models import fused
 from luthier.models.cast import cast
 from luthier.models.load import Loaded
-from luthier.models.roles import Models, role_of
+from luthier.models.roles import role_of
 
 FLOAT32 = 3e-6
 """Share of the reference's loss, and of its gradient as one vector, that rounding may take; 6e-7 was measured."""
@@ -111,6 +111,17 @@ class PlainRole:
             found.append(-F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing))
         return self._heard(whole, found)
 
+    def logps_and_states(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        whole, batch = batch, plain(batch)
+        found = []
+        for row in range(batch.size):
+            low, high = batch.starts[row : row + 2].tolist()
+            ids = F.pad(batch.ids[low:high], (0, 3), value=self.pad)
+            mask = (torch.arange(len(ids)) < high - low).long()[None]
+            states = self.model(input_ids=ids[None], attention_mask=mask, output_hidden_states=True).hidden_states[-1]
+            found.append(states[0, : high - low - 1][batch.supervised[low + 1 : high]])
+        return self.logps(whole), self._heard(whole, found)
+
     def of_logits(self, batch: Batch, read: Any, *given: Tensor) -> tuple[Tensor, ...]:
         found = []
         for row in range(batch.size):
@@ -182,7 +193,7 @@ def fast(
     assert role.packed
     rows = list(range(len(task.rows)))
     monkeypatch.setattr(logprobs, "CHUNK", 2000)  # of 400 pieces: five positions at a time
-    return measured(one, task, Models(role), [rows[:4], rows[4:]])
+    return measured(one, task, models_of(task.objective, role, draw), [rows[:4], rows[4:]])
 
 
 def cancels(task: Task) -> bool:
@@ -213,7 +224,7 @@ def reference(
             assert type(module).__module__ != fused.__name__
         # Ours hands whatever comes without boundaries to the model's own; prefixes are added there.
         assert loaded.model.config._attn_implementation.removeprefix("luthier_") in ("sdpa", "eager")
-        models = Models(PlainRole(model, loaded.tokenizer.pad_token_id, only))
+        models = models_of(task.objective, PlainRole(model, loaded.tokenizer.pad_token_id, only), draw)
         if parts is not None:
             for name, parameter in model.named_parameters():
                 if parameter.requires_grad:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conformance.world import KINDS, Task, every, load, settings
+from conformance.world import KINDS, Task, every, load, models_of, settings
 from conformance.world import home as kind_of
 
 from luthier.core.component import build
@@ -42,8 +42,8 @@ def home(task: Task) -> Loaded:
     return load(kind_of(task.objective.task), task.objective.task, task.facts)
 
 
-def models_of(loaded: Loaded) -> Models:
-    return Models(role_of(loaded.model, loaded.tokenizer.pad_token_id))
+def learning(task: Task, loaded: Loaded) -> Models:
+    return models_of(task.objective, role_of(loaded.model, loaded.tokenizer.pad_token_id), draw=1)
 
 
 def terms_of(objective: Objective, models: Models, batch: Batch) -> list[Term]:
@@ -83,7 +83,7 @@ def test_counts_need_no_model_and_are_tokens_or_sequences(objective: Objective, 
 @each
 def test_a_loss_is_sums_by_sequence_whatever_the_pack(objective: Objective, part):
     task = Task.of(objective, part)
-    models = models_of(home(task))
+    models = learning(task, home(task))
     whole = terms_of(objective, models, task.batch())
     assert {term.name for term in whole} == set(objective.counts(task.batch()))
     for number, term in enumerate(whole):
@@ -102,7 +102,7 @@ def test_a_loss_is_sums_by_sequence_whatever_the_pack(objective: Objective, part
 @each
 def test_a_weight_multiplies_loss_and_count(objective: Objective, part):
     task = Task.of(objective, part)
-    models = models_of(home(task))
+    models = learning(task, home(task))
     once, thrice = (terms_of(objective, models, task.batch(0, 1, weight=w)) for w in (1.0, 3.0))
     for one, three in zip(once, thrice, strict=True):
         torch.testing.assert_close(3 * one.totals, three.totals)
@@ -112,7 +112,7 @@ def test_a_weight_multiplies_loss_and_count(objective: Objective, part):
 def test_the_gradient_of_a_step_does_not_depend_on_its_cuts(objective: Objective, part):
     task = Task.of(objective, part)
     loaded = home(task)
-    models = models_of(loaded)
+    models = learning(task, loaded)
     found = []
     for cuts in ([range(len(task.rows))], [[0], [1, 2], range(3, len(task.rows))]):
         loaded.model.zero_grad()
@@ -132,7 +132,7 @@ def test_nothing_to_learn_is_zero_attached_to_the_graph(objective: Objective, pa
     """Rows that count nothing: weight 0, and nothing supervised where tokens are what is counted."""
     task = Task.of(objective, part)
     loaded = home(task)
-    models = models_of(loaded)
+    models = learning(task, loaded)
     batch = task.batch()
     none = {name: value[:0] for name, value in batch.tokens.items()}
     empty = replace(batch, supervised=torch.zeros_like(batch.supervised), tokens=none)
@@ -152,7 +152,7 @@ def test_nothing_to_learn_is_zero_attached_to_the_graph(objective: Objective, pa
 def test_a_few_steps_lower_the_loss(objective: Objective, part):
     task = Task.of(objective, part)
     loaded = home(task)
-    models = models_of(loaded)
+    models = learning(task, loaded)
     optimizer = torch.optim.AdamW(loaded.model.parameters(), lr=3e-3)
     before = mean_loss(objective, models, [task.batch()])
     for _ in range(8):

@@ -17,7 +17,7 @@ import torch
 from tiny import make_bert, make_llama, make_tokenizer
 
 from luthier.core.component import ROOMS, Component, build, find, names
-from luthier.core.contracts import Batch, Objective, Row
+from luthier.core.contracts import Batch, Objective, Role, Row
 from luthier.core.errors import RecipeError
 from luthier.core.example import Example, Origin, Part, Turn
 from luthier.core.on_policy import OnPolicy
@@ -26,7 +26,7 @@ from luthier.engine.precompute import precompute
 from luthier.engine.rollout import Rollouts, frozen_copy, judging
 from luthier.functional.packing import pack
 from luthier.models.load import Loaded, load_model
-from luthier.models.roles import role_of
+from luthier.models.roles import Models, models_for, role_of
 
 CLASSES = ("bridge", "strings", "varnish")
 KINDS = ("llama", "bert")
@@ -171,15 +171,30 @@ def models_of(objective: Objective, policy: Role, draw: int | None = None) -> Mo
     return models
 
 
+def models_of(objective: Objective, policy: Role, draw: int | None = None) -> Models:
+    """What the objective's loss is handed. draw: moves what it trains of its own to numbers of that draw, which are
+    what bf16 holds.
+    """
+    models = models_for(objective, policy)
+    if models.own is not None and draw is not None:
+        generator = torch.Generator().manual_seed(draw)
+        with torch.no_grad():
+            for parameter in models.own.parameters():
+                parameter.copy_((0.06 * torch.randn(parameter.shape, generator=generator)).bfloat16())
+    return models
+
+
 def answered(objective: OnPolicy, given: list[Example], rows: list[Row], encoding: Encoding) -> list[Row]:
     """The rows of a rollout: what the tiny model answers, with its rewards."""
     model = load(home(objective.task), objective.task, {}).model
     known = {example.id: example for example in given}
     with judging(objective) as judge:
+        policy = role_of(model, 0)
         rollouts = Rollouts(
             objective,
-            role_of(model, 0),
+            policy,
             role_of(frozen_copy(model, []), 0),
+            models_of(objective, policy).own,
             examples=known,
             encoding=encoding,
             judge=judge,

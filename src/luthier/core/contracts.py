@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .batch import Batch, Bools, Floats, Ints, Row, Term
 from .component import Component
 from .example import Example
+from .role import Models, Role
 
 if TYPE_CHECKING:
     import torch
@@ -199,52 +200,6 @@ class ParameterGroup:
     hidden: frozenset[str] = frozenset()
 
 
-class Role(Protocol):
-    """A model as an objective sees it: verbs, not layers. What is packed or chunked stays behind them."""
-
-    model: nn.Module
-
-    def logps(self, batch: Batch, smoothing: float = 0.0, *, alike: bool = False) -> Tensor:
-        """[N] log-probabilities of the supervised tokens, in batch order. Smoothing e: (1-e) logp + e mean logp.
-
-        Of a batch with targets: of each target, at its own token, where the model sees the whole row.
-        alike: the loss is going to weigh them all alike; only the cost depends on it.
-        """
-        ...
-
-    def of_logits(self, batch: Batch, read: Callable[..., tuple[Tensor, ...]], *given: Tensor) -> tuple[Tensor, ...]:
-        """[N, ...] each: what `read(logits [n, V], *given [n, ...])` finds at the supervised tokens, in batch order.
-
-        It is given a part of them at a time, so that the logits never exist as a whole. given: [N, ...].
-        """
-        ...
-
-    def class_logits(self, batch: Batch) -> Tensor:
-        """[S, C] logits of the model's classification head; of rows that branch [B, C], one for each branch."""
-        ...
-
-    def token_logits(self, batch: Batch) -> Tensor:
-        """[N, C] logits of the model's token-classification head at the supervised tokens, in batch order."""
-        ...
-
-    def vectors(self, batch: Batch) -> Tensor:
-        """[S, H] float32 vectors of texts, pooled as the model's folder asks; of rows that branch [B, H]."""
-        ...
-
-
-class Models(Protocol):
-    """The roles of a phase: the policy that is trained, and those that an objective names beside it."""
-
-    @property
-    def policy(self) -> Role:
-        """The model that is trained."""
-        ...
-
-    def role(self, name: str) -> Role:
-        """One of the objective's `roles`. Errors: KeyError for one that is not there now."""
-        ...
-
-
 class Objective(Component):
     """What is minimized. Encodes examples, counts without a model, and gives sums that the engine divides by counts."""
 
@@ -291,6 +246,17 @@ class Objective(Component):
     def complete(self, rows: Sequence[Row], seed: int) -> list[Row]:
         """The encoded rows of a split with what each needs of others (KTO: an answer to another prompt)."""
         return list(rows)
+
+    def begin(self, models: Models) -> nn.Module | None:
+        """What is trained for this loss alone beside the policy, such as a value head: found in `models.own`, kept in
+        checkpoints, and let go with the phase. In float32, on the policy's device, and the same for every call.
+        """
+        return None
+
+    @property
+    def own_rate(self) -> float:
+        """The learning rate of what `begin` gives, as a multiple of the phase's."""
+        return 1.0
 
     def precompute(self, models: Models, batch: Batch) -> dict[str, Tensor]:
         """[S, ...] fields that `roles` give the rows: asked once, before the first step and without gradients, kept in

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:
     RewardSlot = Slot("rewards")
 
-__all__ = ["OnPolicy"]
+__all__ = ["OnPolicy", "judges_of"]
 
 
 class OnPolicy(Objective):
@@ -59,9 +59,10 @@ class OnPolicy(Objective):
         return self.minibatches * self.passes > 1
 
     def problems(self, recipe: Recipe, phase: Phase | None) -> Iterable[Problem]:
+        place = f"phases.{recipe.phases.index(phase)}.objective.rewards" if phase in recipe.phases else "rewards"
         for number, reward in enumerate(self.rewards):
             for problem in reward.problems(recipe, phase):
-                yield problem.at(f"rewards.{number}")
+                yield problem.at(f"{place}.{number}")
 
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:
         """The prompt alone, as a row in which nothing is supervised."""
@@ -77,10 +78,24 @@ class OnPolicy(Objective):
         no = np.zeros(len(ids), dtype=np.bool_)
         return [Row(example.id, ids, no, example.weight, example.groups, repeat=example.repeat)]
 
-    def advantages(self, rollout: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def judges(self) -> tuple[str, ...]:
+        """The models that its rewards ask: earlier phases, runs, folders or hub ids."""
+        return tuple(source for reward in self.rewards for source in reward.judges())
+
+    def advantages(self, rollout: Mapping[str, Tensor], memory: dict[str, float]) -> Mapping[str, Tensor]:
         """Further fields [P, ...] of a whole rollout of P prompts with G answers each of at most L tokens.
 
-        rollout: rewards [P, G] (float64), tokens [P, G], sampled [P, G, L] log-probabilities as they were drawn, and
-        what `precompute` gave, 0 beyond an answer's end.
+        rollout: rewards [P, G] (float64), tokens [P, G], cut [P, G] (1 where an answer did not end), sampled [P, G, L]
+        log-probabilities as they were drawn, and what `precompute` gave, 0 beyond an answer's end.
+        memory: what this call is to know in the next rollout's; empty at first, kept in checkpoints.
         """
         raise NotImplementedError(type(self).__name__)
+
+    def figures(self, rollout: Mapping[str, Tensor], memory: Mapping[str, float]) -> Mapping[str, float]:
+        """What is told of a rollout, now with its advantages, beside its rewards; memory: as it was before them."""
+        return {}
+
+
+def judges_of(objective: Objective) -> tuple[str, ...]:
+    """The models that an objective's rewards ask; none where it has no rewards."""
+    return objective.judges() if isinstance(objective, OnPolicy) else ()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from pydantic import Field
 
@@ -12,7 +13,10 @@ from .component import Component
 from .errors import DataError
 from .example import Example
 
-__all__ = ["Answer", "Failed", "Judge", "Reward"]
+__all__ = ["NOWHERE", "Answer", "Failed", "Judge", "Reward"]
+
+NOWHERE: Mapping[str, str] = MappingProxyType({})
+"""No judge is an earlier phase."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,14 @@ class Reward(Component):
         """The reward of one answer, before its weight."""
         raise NotImplementedError(type(self).__name__)
 
+    def judges(self) -> tuple[str, ...]:
+        """The models that it asks: earlier phases, runs, folders or hub ids."""
+        return ()
+
     def examine(self) -> None:
         """Errors: LuthierError, before anything is trained, where rewards cannot be found at all."""
 
     @contextmanager
-    def open(self) -> Iterator[Judge]:
-        """What judges answers while a phase lasts."""
+    def open(self, places: Mapping[str, str] = NOWHERE) -> Iterator[Judge]:
+        """What judges answers while a phase lasts. places: the folders of the `judges` that are earlier phases."""
         yield lambda answers: [self.of(answer) for answer in answers]

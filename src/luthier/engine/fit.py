@@ -22,7 +22,7 @@ from .draws import embedding_noise, seed_of
 from .identity import identity_of
 from .job import Fit, FitResult
 from .meter import Meter, peak_memory_gb
-from .optimize import Stepper
+from .optimize import Stepper, own_groups
 from .step import StepLoss, accumulate, measure
 from .watch import Watcher
 
@@ -78,7 +78,7 @@ class _Fitting:
         return Stepper(
             phase.optimizer,
             phase.schedule,
-            job.adaptation.groups(job.models.policy.model),
+            [*job.adaptation.groups(job.models.policy.model), *own_groups(job.objective, job.models.own)],
             lr=lr,
             total=self.total,
             clip=phase.clip,
@@ -280,6 +280,7 @@ class _Fitting:
             "depends": self.depends,
             "stopped": stopped,
             "watcher": self.watcher.state(),
+            "memory": self.job.rollouts.memory if self.job.rollouts else {},
             "micro_tokens": self.micro_tokens,
             "tokens": self.meter.tokens,
             "supervised": self.meter.supervised,
@@ -315,6 +316,8 @@ class _Fitting:
         self.stepper.load_weights(found.weights)
         self.stepper.load_state(found.optimizer)
         self.watcher = Watcher(**values["watcher"])
+        if self.job.rollouts:
+            self.job.rollouts.memory = dict(values.get("memory", {}))
         self._cut(values["micro_tokens"])
         self.meter = Meter(values["tokens"], values["supervised"], values["seconds"], values["parts"])
         self.job.log("note", phase=self.job.phase.name, text=f"goes on after step {values['step']}")

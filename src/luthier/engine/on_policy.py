@@ -8,16 +8,17 @@ from itertools import chain
 
 import torch
 
-from ..core.contracts import Objective, Role, Row
+from ..core.contracts import Models, Objective, Row
 from ..core.example import Example
 from ..core.on_policy import OnPolicy
 from ..core.recipe import Phase
+from ..core.rewards import NOWHERE
 from ..data.encode import Encoding
 from ..models.load import Loaded
 from ..models.roles import role_of
 from .rollout import Rollouts, frozen_copy, judging
 
-__all__ = ["lengths_of", "rolling"]
+__all__ = ["examine_rewards", "lengths_of", "rolling"]
 
 
 def lengths_of(objective: Objective, rows: Sequence[Row]) -> list[int]:
@@ -26,20 +27,29 @@ def lengths_of(objective: Objective, rows: Sequence[Row]) -> list[int]:
     return [len(row.ids) + room for row in rows]
 
 
+def examine_rewards(objective: Objective, phases: Sequence[str]) -> None:
+    """Errors: LuthierError where rewards cannot be found; models that are `phases` are not there yet."""
+    for reward in objective.rewards if isinstance(objective, OnPolicy) else ():
+        if set(phases).isdisjoint(reward.judges()):
+            reward.examine()
+
+
 @contextmanager
 def rolling(
     phase: Phase,
     loaded: Loaded,
-    policy: Role,
+    models: Models,
     encoding: Encoding,
     splits: Mapping[str, Sequence[Example]],
     *,
     seed: int,
     device: torch.device,
+    places: Mapping[str, str] = NOWHERE,
     log: Callable[..., None] = lambda event, **values: None,
 ) -> Iterator[Rollouts | None]:
     """The rollouts of a phase whose model is not trained yet; None where its objective samples nothing.
 
+    places: the folders of reward models that are earlier phases, by phase.
     Errors: LuthierError where a reward cannot be opened.
     """
     objective = phase.objective
@@ -50,11 +60,12 @@ def rolling(
     if objective.refers:
         moving = [parameter for group in phase.adaptation.groups(loaded.model) for _, parameter in group.parameters]
         reference = role_of(frozen_copy(loaded.model, moving), loaded.tokenizer.pad_token_id, loaded.pooling)
-    with judging(objective) as judge:
+    with judging(objective, places) as judge:
         yield Rollouts(
             objective,
-            policy,
+            models.policy,
             reference,
+            models.own,
             examples={example.id: example for example in chain(*splits.values())},
             encoding=encoding,
             judge=judge,

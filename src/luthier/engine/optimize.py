@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..core.contracts import Optimizer, ParameterGroup, Schedule
+from ..core.contracts import Objective, Optimizer, ParameterGroup, Schedule
 
-__all__ = ["Stepper"]
+__all__ = ["Stepper", "own_groups"]
 
 
 class Stepper:
@@ -143,3 +143,11 @@ class Stepper:
             name, _, moment = key.rpartition("/")
             device = masters[name].device if beside or moment != "step" else torch.device("cpu")
             self.optimizer.state[masters[name]][moment] = value.to(device, copy=True)
+
+
+def own_groups(objective: Objective, own: nn.Module | None) -> list[ParameterGroup]:
+    """What an objective trains beside the model (`Objective.begin`), none of it decayed; empty where there is none."""
+    if own is None:
+        return []
+    named = [(f"objective.{name}", parameter) for name, parameter in own.named_parameters()]
+    return [ParameterGroup("objective", named, scale=objective.own_rate, decay=False)]

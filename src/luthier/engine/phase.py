@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,21 +16,22 @@ from ..core.contracts import Adaptation, Role, Row
 from ..core.errors import DataError, ModelError, RecipeError
 from ..core.example import Example
 from ..core.files import write_atomic
-from ..core.on_policy import OnPolicy
+from ..core.on_policy import judges_of
 from ..core.recipe import Phase, Recipe
 from ..core.run import EventLog, RunFolder
 from ..data.encode import Encoding, encode_all
 from ..data.parts import refuse_unfit
+from ..data.template import template_for
 from ..models.changed import keep_layers, with_tokens
 from ..models.configuration import CLASSIFIERS
 from ..models.export import save_model
 from ..models.load import Loaded, examine, load_model
 from ..models.recompute import recompute
-from ..models.roles import Models, role_of
+from ..models.roles import models_for, role_of
 from .account import times, training_account
 from .device import Compute
 from .fit import Fit, FitResult, fit
-from .on_policy import lengths_of, rolling
+from .on_policy import examine_rewards, lengths_of, rolling
 from .precompute import precompute
 from .room import Room, make_room
 from .solve import solve
@@ -97,9 +98,7 @@ def examine_models(setting: Setting) -> None:
             examine(source, phase.objective.task)
         for teacher in sorted({*phase.objective.sources().values()} - {one.name for one in setting.recipe.phases}):
             examine(teacher, phase.objective.task)
-        if isinstance(phase.objective, OnPolicy):
-            for reward in phase.objective.rewards:
-                reward.examine()
+        examine_rewards(phase.objective, [one.name for one in setting.recipe.phases])
 
 
 def open_model(
@@ -138,6 +137,8 @@ def open_model(
             remedy="start from the model that it was trained from, or train it with lora in place of "
             f"{loaded.carried}; luthier generate and chat use it as it is",
         )
+    if setting.recipe.chat_template is not None:  # what answers were learned in goes with the weights
+        template_for(loaded.tokenizer, setting.recipe.chat_template)
     kept = setting.recipe.phases[0 if base else number].keep_layers
     loaded = keep_layers(loaded, kept) if kept else loaded
     # What an earlier phase left has the new tokens already.
@@ -277,8 +278,9 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
     if room.note:
         setting.log("note", phase=phase.name, text=room.note)
     rows, validation = _asked(setting, number, loaded, policy, room, rows, validation)
+    models = models_for(phase.objective, policy)
     job = Fit(
-        models=Models(policy),
+        models=models,
         objective=phase.objective,
         adaptation=phase.adaptation,
         phase=phase,
@@ -295,8 +297,10 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
         log=setting.log,
         stop=setting.stop,
     )
-    rolled = rolling(phase, loaded, policy, encoding, splits, seed=setting.seed, device=device, log=setting.log)
-    with rolled as job.rollouts:
+    places = _earlier(setting, number, judges_of(phase.objective))
+    with rolling(
+        phase, loaded, models, encoding, splits, seed=setting.seed, device=device, places=places, log=setting.log
+    ) as job.rollouts:
         result = (solve if phase.adaptation.solved else fit)(job)
     setting.log("note", phase=phase.name, text=times(result))
     phase.adaptation.save(loaded.model, setting.result(number))
@@ -310,11 +314,9 @@ def _asked(
 ) -> tuple[list[Row], list[Row]]:
     """The rows with what the objective asks other roles about them; kept in the phase's folder."""
     phase, compute = setting.recipe.phases[number], setting.compute
-    facts, names = facts_of(setting, number), [one.name for one in setting.recipe.phases[:number]]
-    sources = {
-        role: _merged(setting, names.index(source)) if source in names else source
-        for role, source in phase.objective.sources().items()
-    }
+    facts, named = facts_of(setting, number), phase.objective.sources()
+    earlier = _earlier(setting, number, named.values())
+    sources = {role: earlier.get(source, source) for role, source in named.items()}
     others = open_sources(phase.objective.task, sources, loaded, facts, [*train, *held], compute.dtype, compute.device)
     asked = partial(
         precompute,
@@ -330,6 +332,12 @@ def _asked(
         note = partial(_note, setting, phase, split)
         found.append(asked(rows, file=file, note=note))
     return found[0], found[1]
+
+
+def _earlier(setting: Setting, number: int, sources: Iterable[str]) -> dict[str, str]:
+    """The folders of those sources that are phases before `number`, by name."""
+    names = [phase.name for phase in setting.recipe.phases[:number]]
+    return {source: _merged(setting, names.index(source)) for source in sources if source in names}
 
 
 def _note(setting: Setting, phase: Phase, split: str, text: str) -> None:
@@ -372,7 +380,7 @@ def fit_head(setting: Setting, splits: Splits, number: int = 0) -> Loaded:
     rows, validation = _asked(setting, number, loaded, policy, room, rows, validation)
     fit(
         Fit(
-            models=Models(policy),
+            models=models_for(phase.objective, policy),
             objective=phase.objective,
             adaptation=head,
             phase=plain,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..core.contracts import Floats, Role, Row
 from ..core.example import Example
 from ..core.on_policy import OnPolicy
-from ..core.rewards import Answer, Failed, Judge
+from ..core.rewards import NOWHERE, Answer, Failed, Judge
 from ..data.encode import Encoding
 from ..data.parts import prompt_turns, wanted_of
 from ..functional.branches import branch_sums
@@ -48,15 +48,18 @@ class Judged:
 
 
 @contextmanager
-def judging(objective: OnPolicy) -> Iterator[Callable[[Sequence[Answer]], Judged]]:
-    """What gives answers the sum of the objective's rewards, as long as the context lasts."""
+def judging(objective: OnPolicy, places: Mapping[str, str] = NOWHERE) -> Iterator[Callable[[Sequence[Answer]], Judged]]:
+    """What gives answers the sum of the objective's rewards, as long as the context lasts.
+
+    places: the folders of reward models that are earlier phases, by phase.
+    """
     with ExitStack() as stack:
         judges: list[tuple[str, float, Judge]] = []
         for number, reward in enumerate(objective.rewards):
             name = reward.component_name()
             # Two of a kind are told apart by their place.
             name = f"{name}_{number + 1}" if name in [known for known, _, _ in judges] else name
-            judges.append((name, reward.weight, stack.enter_context(reward.open())))
+            judges.append((name, reward.weight, stack.enter_context(reward.open(places))))
 
         def judge(answers: Sequence[Answer]) -> Judged:
             total, parts, failures = np.zeros(len(answers)), {}, Counter[str]()
@@ -81,6 +84,15 @@ def frozen_copy(model: nn.Module, moving: Sequence[nn.Parameter]) -> nn.Module:
     return copy.deepcopy(model, memo).requires_grad_(False).eval()
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """An answer's tokens, their log-probabilities as they were drawn, and whether it was cut before it ended."""
+
+    tokens: list[int]
+    logps: list[float]
+    cut: bool
+
+
 class _Heard:
     """The tokens that were drawn for each item, the one that ended its answer among them, and what each was worth."""
 
@@ -93,19 +105,18 @@ class _Heard:
         for item, step, pair in zip(items, steps, pairs, strict=True):
             self.known.setdefault((item, step), pair)
 
-    def answer(self, item: int, length: int, longest: int) -> tuple[list[int], list[float]]:
-        """Tokens and log-probabilities of an answer of `length` tokens, and of what ended it where it is shorter than
-        `longest`.
-        """
+    def answer(self, item: int, length: int, longest: int) -> _Drawn:
+        """An answer of `length` tokens, with what ended it where it is shorter than `longest`."""
         found = [self.known[item, step] for step in range(length + (length < longest))]
-        return [token for token, _ in found], [logp for _, logp in found]
+        return _Drawn([token for token, _ in found], [logp for _, logp in found], length == longest)
 
 
 class Rollouts:
     """What samples the rows of an on-policy fit.
 
     rows: encoded prompts of the training data; examples: all rows by id. policy: the model that is trained; reference:
-    as it was when the phase began, where the objective asks it. judge: gives the rewards.
+    as it was when the phase began, where the objective asks it. own: what the objective trains beside the policy.
+    judge: gives the rewards. memory: what the objective knows of the rollouts before.
     """
 
     def __init__(
@@ -113,6 +124,7 @@ class Rollouts:
         objective: OnPolicy,
         policy: Role,
         reference: Role | None,
+        own: nn.Module | None = None,
         *,
         examples: Mapping[str, Example],
         encoding: Encoding,
@@ -124,10 +136,12 @@ class Rollouts:
         phase: str,
     ) -> None:
         self.objective, self.policy, self.reference = objective, policy, reference
+        self.models = Models(policy, {} if reference is None else {"reference": reference}, own)
         self.examples, self.encoding, self.judge = examples, encoding, judge
         self.seed, self.device, self.pad, self.log, self.phase = seed, device, pad, log, phase
         self.parts: list[list[Row]] = []
         self.figures: dict[str, float] = {}
+        self.memory: dict[str, float] = {}
         self._number = -1
         self._warned: set[str] = set()
 
@@ -177,13 +191,14 @@ class Rollouts:
     def _rollout(self, number: int, step: int, rows: Sequence[Row], micro_tokens: int) -> list[Row]:
         count = self.objective.answers
         answered, texts, judged = self._answered(rows, str(number), count)
-        self._tell(step, rows, texts, judged, answered)
         answered = self._precomputed(answered, micro_tokens)
         stacked = {
             name: torch.from_numpy(np.stack([row.fields[name] for row in answered])) for name in answered[0].fields
         }
         stacked["rewards"] = torch.from_numpy(judged.rewards.reshape(len(rows), count))
-        more = self.objective.advantages(stacked)
+        before = dict(self.memory)
+        more = self.objective.advantages(stacked, self.memory)
+        self._tell(step, rows, texts, judged, answered, self.objective.figures({**stacked, **more}, before))
         arrays = {name: value.to(torch.float32).numpy() for name, value in more.items()}
         return [
             replace(row, fields={**row.fields, **{name: value[place] for name, value in arrays.items()}})
@@ -218,7 +233,6 @@ class Rollouts:
 
     def _precomputed(self, rows: Sequence[Row], micro_tokens: int) -> list[Row]:
         """The rows with what the objective asks of the policy as it is now and of other roles."""
-        models = Models(self.policy, {} if self.reference is None else {"reference": self.reference})
         lengths = [len(row.ids) for row in rows]
         found: list[Row] = []
         with still(self.policy.model):
@@ -226,7 +240,7 @@ class Rollouts:
                 batch = pack([rows[index] for index in chosen]).to(self.device)
                 fields = {
                     name: value.float().cpu().numpy()
-                    for name, value in self.objective.precompute(models, batch).items()
+                    for name, value in self.objective.precompute(self.models, batch).items()
                 }
                 found += [
                     replace(rows[index], fields={**rows[index].fields, **{n: v[place] for n, v in fields.items()}})
@@ -246,14 +260,23 @@ class Rollouts:
     # ---- what is told ------------------------------------------------------------------------------------------------
 
     def _tell(
-        self, step: int, rows: Sequence[Row], texts: Sequence[str], judged: Judged, answered: Sequence[Row]
+        self,
+        step: int,
+        rows: Sequence[Row],
+        texts: Sequence[str],
+        judged: Judged,
+        answered: Sequence[Row],
+        more: Mapping[str, float],
     ) -> None:
-        count, tokens = self.objective.answers, np.concatenate([row.fields["tokens"] for row in answered])
+        count = self.objective.answers
+        tokens, cut = (np.concatenate([row.fields[name] for row in answered]) for name in ("tokens", "cut"))
         spread = judged.rewards.reshape(len(rows), count).std(1)
         self.figures = {
             "reward": float(judged.rewards.mean()),
             "reward_spread": float(spread.mean()),
             "answer_tokens": float(tokens.mean()),
+            "cut": float(cut.mean()),
+            **more,
             **(
                 {f"reward_{name}": float(v.mean()) for name, v in judged.parts.items()} if len(judged.parts) > 1 else {}
             ),
@@ -288,13 +311,13 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
-def _branched(row: Row, answers: Sequence[tuple[list[int], list[float]]], longest: int) -> Row:
+def _branched(row: Row, answers: Sequence[_Drawn], longest: int) -> Row:
     """A prompt with its answers, a branch each, from the prompt's last token."""
     last = row.ids[-1:]
-    ids = [np.concatenate([last, np.array(tokens, dtype=np.int64)]) for tokens, _ in answers]
+    ids = [np.concatenate([last, np.array(answer.tokens, dtype=np.int64)]) for answer in answers]
     sampled = np.zeros((len(answers), longest), dtype=np.float32)
-    for place, (_, logps) in enumerate(answers):
-        sampled[place, : len(logps)] = logps
+    for place, answer in enumerate(answers):
+        sampled[place, : len(answer.logps)] = answer.logps
     marks = [np.arange(len(branch)) > 0 for branch in ids]
     return replace(
         row,
@@ -303,6 +326,7 @@ def _branched(row: Row, answers: Sequence[tuple[list[int], list[float]]], longes
         branches=tuple(len(branch) for branch in ids),
         fields={
             "sampled": sampled,
-            "tokens": np.array([len(tokens) for tokens, _ in answers], dtype=np.float32),
+            "tokens": np.array([len(answer.tokens) for answer in answers], dtype=np.float32),
+            "cut": np.array([answer.cut for answer in answers], dtype=np.float32),
         },
     )

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -24,33 +23,32 @@ from ..functional.branches import unshared
 from ..functional.logprobs import logps_of_logits, read_through, token_logps, token_logps_through
 from ..functional.packing import sequence_index
 from .attention import (
-    REFUSALS,
     backbone_of,
     hidden_states,
     looks_back,
     packed_call,
     position_offset,
-    probe_ids,
-    still,
     transformer_of,
 )
 from .fused import fuse
 from .grid import Grid, rerouted
+from .head_probe import head_agrees
 from .output_layer import bending, head_is_last
 from .pooling import Pooling, pool
 from .prompt import has_prompt
 from .rotary import Part, frequency_limit, joined, parts_of
 from .tokens import refuse_rowless
 
-__all__ = ["Models", "Role", "role_of"]
+__all__ = ["Models", "Role", "models_for", "role_of"]
 
 
 @dataclass(frozen=True)
 class Models:
-    """The roles of a phase: the policy, and others by name."""
+    """The roles of a phase: the policy, others by name, and what the objective trains of its own."""
 
     policy: contracts.Role
     others: Mapping[str, contracts.Role] = field(default_factory=dict)
+    own: nn.Module | None = None
 
     def role(self, name: str) -> contracts.Role:
         """One of the others. Errors: KeyError for one that is not there now."""
@@ -86,9 +84,7 @@ class Role:
         alike: the loss is going to weigh them all alike, which saves an output layer that learns a second product.
         """
         inner = transformer_of(self.model)
-        head = inner.get_output_embeddings()
-        if head is None:
-            raise ModelError(f"{type(inner).__name__} has no output layer over the vocabulary")
+        head = _output_layer(inner)
         batch = self._seen(batch)
         parts = self._parts(inner, batch)
         if parts:
@@ -102,7 +98,25 @@ class Role:
             if not head_is_last(inner, self.pad):
                 return logps_of_logits(self._logits_of_forward(inner, batch, at - 1), targets, smoothing)
             hidden = self._hidden(inner, batch).index_select(0, at - 1)
-        softcap, scale = bending(inner)
+        return self._of_states(inner, hidden, targets, smoothing, alike=alike)
+
+    def logps_and_states(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """[N] as `logps` of a batch without targets, and [N, H] the states below the output layer they were told from.
+
+        One forward pass (two for a model that does more between states and logits than is known here).
+        """
+        batch, inner = self._seen(batch), transformer_of(self.model)
+        at = batch.supervised.nonzero()[:, 0]
+        states = self.hidden(batch).index_select(0, at - 1)
+        if not head_is_last(inner, self.pad):
+            return self.logps(batch), states
+        return self._of_states(inner, states, batch.ids.index_select(0, at)), states
+
+    def _of_states(
+        self, inner: PreTrainedModel, hidden: Tensor, targets: Tensor, smoothing: float = 0.0, *, alike: bool = False
+    ) -> Tensor:
+        """[N] float32 log-probabilities of targets by the output layer, from states [N, H] below it."""
+        head, (softcap, scale) = _output_layer(inner), bending(inner)
         if type(head) is nn.Linear and not head._forward_hooks and not head._forward_pre_hooks:
             rule: dict[str, Any] = {"softcap": softcap, "scale": scale, "smoothing": smoothing}
             return token_logps(hidden, head.weight, targets, bias=head.bias, **rule, alike=alike)
@@ -123,9 +137,7 @@ class Role:
         more between its output layer and its logits than is known here).
         """
         inner = transformer_of(self.model)
-        head = inner.get_output_embeddings()
-        if head is None:
-            raise ModelError(f"{type(inner).__name__} has no output layer over the vocabulary")
+        head = _output_layer(inner)
         batch = self._seen(batch)
         parts = self._parts(inner, batch)
         if parts:
@@ -309,12 +321,25 @@ class Role:
             yield
 
 
+def models_for(objective: contracts.Objective, policy: contracts.Role) -> Models:
+    """What the objective's loss is handed: the policy, and what it trains beside that."""
+    models = Models(policy)
+    return replace(models, own=objective.begin(models))
+
+
 def _noise(alpha: float, lengths: Tensor) -> Any:
     def hook(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
         reach = alpha / (lengths[..., None] * output.shape[-1]).to(output.dtype).sqrt()
         return output + torch.empty_like(output).uniform_(-1, 1) * reach
 
     return hook
+
+
+def _output_layer(model: PreTrainedModel) -> nn.Module:
+    head: nn.Module | None = model.get_output_embeddings()
+    if head is None:
+        raise ModelError(f"{type(model).__name__} has no output layer over the vocabulary")
+    return head
 
 
 def role_of(model: nn.Module, pad: int, pooling: Pooling | None = None) -> Role:
@@ -336,9 +361,9 @@ def role_of(model: nn.Module, pad: int, pooling: Pooling | None = None) -> Role:
     masked = _fills_masks(inner)
     if inner.get_output_embeddings() is not None and not masked:
         head_is_last(inner, pad)
-    elif backbone_of(inner) is not inner and (role.packed or masked) and not _head_agrees(inner, role):
+    elif backbone_of(inner) is not inner and (role.packed or masked) and not head_agrees(inner, role, pad, role.packed):
         role = Role(model, pad, None, pooling=pooling)
-        if masked and not _head_agrees(inner, role):
+        if masked and not head_agrees(inner, role, pad, False):
             raise ModelError(
                 f"{type(inner).__name__} does more between its output layer and its logits than is known here",
                 expected="a masked language model whose output layer comes last",
@@ -349,46 +374,3 @@ def role_of(model: nn.Module, pad: int, pooling: Pooling | None = None) -> Role:
 def _fills_masks(model: PreTrainedModel) -> bool:
     """Whether it is a masked language model, which tells a token by what stands on both sides."""
     return AutoModelForMaskedLM._model_mapping.get(type(model.config), None) is type(model)
-
-
-_agrees: WeakKeyDictionary[nn.Module, dict[bool, bool]] = WeakKeyDictionary()
-
-
-def _head_agrees(model: PreTrainedModel, role: Role) -> bool:
-    """Whether the role's verb for the model's head gives what the model gives for a padded batch; measured once per
-    model, packed and padded.
-    """
-    known = _agrees.setdefault(model, {})
-    if role.packed not in known:
-        batch = _probe_batch(model, role.pad)
-        grid = Grid.of(batch)
-        with still(model):
-            wanted = model(**Role(model, role.pad, None)._inputs(batch, grid)).logits.float()
-            try:
-                if model.get_output_embeddings() is not None:
-                    found = role.logps(batch)
-                    at = grid.at[batch.supervised]
-                    wanted = logps_of_logits(wanted.flatten(0, 1)[at], batch.ids[batch.supervised])
-                elif wanted.dim() == 3:
-                    found = role.token_logits(batch).float()
-                    wanted = wanted.flatten(0, 1)[grid.at[batch.supervised]]
-                else:
-                    found = role.class_logits(batch).float()
-            except REFUSALS:
-                found = torch.full_like(wanted, float("inf"))
-        reduced = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
-        # A few small logits round coarsely; a head that reads the wrong token is off by as much as they are large.
-        tolerance = (2e-1 if reduced else 1e-4) * float(wanted.norm())
-        known[role.packed] = found.shape == wanted.shape and float((found - wanted).norm()) <= tolerance
-    return known[role.packed]
-
-
-def _probe_batch(model: PreTrainedModel, pad: int) -> Batch:
-    """Two sequences of ordinary tokens, of which all but the first of each are supervised, each its own target."""
-    sequences = probe_ids(model, pad)[1:]
-    lengths = torch.tensor([len(ids) for ids in sequences])
-    starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int()
-    ids = torch.cat(sequences)
-    positions = torch.cat([torch.arange(int(length)) for length in lengths])
-    batch = Batch(ids, starts, positions, positions > 0, ("1", "2"), torch.ones(2), targets=ids)
-    return batch.to(ids.device)

@@ -62,7 +62,7 @@ class RLOO(OnPolicy):
             found["reference"] = token_grid(models.role("reference").logps(batch), batch, self.max_new_tokens)
         return found
 
-    def advantages(self, rollout: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def advantages(self, rollout: Mapping[str, Tensor], memory: dict[str, float]) -> Mapping[str, Tensor]:
         from ..functional.policy_gradient import leave_one_out
 
         rewards = rollout["rewards"]

@@ -12,6 +12,7 @@ from .. import __version__
 from ..core.component import describe
 from ..core.embedded import PREFIX
 from ..core.files import sha256_of
+from ..core.on_policy import judges_of
 from ..core.recipe import Recipe
 from ..core.run import digest_of
 from ..data.inputs import Inputs
@@ -117,10 +118,12 @@ def _checks(checks: Any, inputs: Inputs) -> Any:
 
 
 def _sources(recipe: Recipe, number: int) -> dict[str, list[str]]:
-    """The digests of models in other roles (teachers), where phases up to `number` have any from outside."""
+    """The digests of teachers and reward models, where phases up to `number` have any from outside."""
     own = [phase.name for phase in recipe.phases]
-    every = [source for phase in recipe.phases[: number + 1] for source in phase.objective.sources().values()]
-    named = [source for source in every if source not in own]
+    objectives = [phase.objective for phase in recipe.phases[: number + 1]]
+    teachers = [source for objective in objectives for source in objective.sources().values()]
+    judges = [source for objective in objectives for source in judges_of(objective)]
+    named = [source for source in teachers + judges if source not in own]
     return {"sources": [_source_digest(source) for source in named]} if named else {}
 
 

@@ -22,7 +22,7 @@ from ..core.component import describe
 from ..core.contracts import Row
 from ..core.evidence import CheckContext
 from ..core.example import Example
-from ..core.on_policy import OnPolicy
+from ..core.on_policy import OnPolicy, judges_of
 from ..core.recipe import Recipe, Source
 from ..core.run import EventLog, RunFolder
 from ..data.encode import Encoding, Truncated, encode_all
@@ -39,9 +39,10 @@ from ..engine.phase import Setting
 from ..engine.precompute import precompute
 from ..engine.room import USUAL_TOKENS, Room, make_room
 from ..evaluate.subject import ModelSubject
+from ..models.export import save_model
 from ..models.load import Loaded
 from ..models.recompute import recompute
-from ..models.roles import Models, role_of
+from ..models.roles import models_for, role_of
 from .before import checked
 from .probe import STEPS, Probe, probe_check, probe_training, spread
 
@@ -214,8 +215,10 @@ class _Planning:
             recompute(model)
         trained = trained_weights(model, phase.adaptation)
         job = self._job(number, loaded, rows["train"], room)
-        rolled = rolling(phase, loaded, job.models.policy, encoding, splits, seed=setting.seed, device=job.device)
-        with rolled as job.rollouts:
+        places = self._untrained(number)
+        with rolling(
+            phase, loaded, job.models, encoding, splits, seed=setting.seed, device=job.device, places=places
+        ) as job.rollouts:
             probe = probe_training(job)
         return (
             loaded,
@@ -239,6 +242,19 @@ class _Planning:
             ),
         )
 
+    def _untrained(self, number: int) -> dict[str, str]:
+        """Stand-ins for the reward models of phase `number` that are phases: as large, and not trained yet."""
+        names = [phase.name for phase in self.recipe.phases[:number]]
+        found = {}
+        for source in judges_of(self.recipe.phases[number].objective):
+            if source in names:
+                place = self.setting.folder.path / "judges" / source
+                at = names.index(source)
+                judge = phases.adapted(self.setting, at, trained=False)
+                save_model(self.recipe.phases[at].adaptation.merge(judge.model), judge.tokenizer, place)
+                found[source] = str(place)
+        return found
+
     def _job(self, number: int, loaded: Loaded, rows: Sequence[Row], room: Room) -> Fit:
         setting, phase = self.setting, self.recipe.phases[number]
         policy = role_of(loaded.model, loaded.tokenizer.pad_token_id)
@@ -248,7 +264,7 @@ class _Planning:
             device, tokens = setting.compute.device, room.micro_tokens
             rows = precompute(phase.objective, policy, few, device=device, micro_tokens=tokens, others=others)
         return Fit(
-            models=Models(policy),
+            models=models_for(phase.objective, policy),
             objective=phase.objective,
             adaptation=phase.adaptation,
             phase=phase,

@@ -11,14 +11,14 @@ with all the rights of that command: name none that you have not read. Source: v
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from ..core.called import Called
-from ..core.rewards import Answer, Failed, Judge, Reward
+from ..core.rewards import NOWHERE, Answer, Failed, Judge, Reward
 
 __all__ = ["Function"]
 
@@ -36,7 +36,7 @@ class Function(Reward):
             pass
 
     @contextmanager
-    def open(self) -> Iterator[Judge]:
+    def open(self, places: Mapping[str, str] = NOWHERE) -> Iterator[Judge]:
         with Called(self.path, self.seconds) as called:
 
             def judge(answers: Sequence[Answer]) -> list[float | Failed]:

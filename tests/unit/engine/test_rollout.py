@@ -22,7 +22,7 @@ from luthier.engine.fit import Fit, fit
 from luthier.engine.rollout import Rollouts, frozen_copy, judging
 from luthier.functional.packing import pack
 from luthier.functional.policy_gradient import token_grid
-from luthier.models.roles import Models, Role, role_of
+from luthier.models.roles import Role, models_for, role_of
 
 WORDS = {"rewards": [{"length": {"words": 3}}], "answers": 3, "max_new_tokens": 8}
 
@@ -49,12 +49,14 @@ class World:
         self.encoding = Encoding(tokenizer_of(), max_length=160)
         self.rows: list[Row] = encode_all(objective, given, self.encoding)
         self.events: list[dict[str, Any]] = []
+        self.models = models_for(objective, self.policy)
         moving = [parameter for group in made.groups(self.model) for _, parameter in group.parameters]
         with judging(objective) as judge:
             self.rollouts = Rollouts(
                 objective,
                 self.policy,
                 role_of(frozen_copy(self.model, moving), 0),
+                self.models.own,
                 examples={example.id: example for example in given},
                 encoding=self.encoding,
                 judge=judge,
@@ -75,7 +77,7 @@ class World:
             watch={"every": 1},
         )
         job = Fit(
-            models=Models(self.policy),
+            models=self.models,
             objective=self.objective,
             adaptation=self.adaptation,
             phase=phase,
@@ -193,7 +195,7 @@ def test_rewards_rise() -> None:
         optimizer={"adamw": {"lr": 1e-2}},
         schedule="constant",
     )
-    job = Fit(Models(world.policy), world.objective, world.adaptation, phase, world.rows, rollouts=world.rollouts)
+    job = Fit(world.models, world.objective, world.adaptation, phase, world.rows, rollouts=world.rollouts)
     fit(replace(job, log=lambda event, **values: found.append(values.get("figures", {}).get("reward"))))
     assert sum(found[-3:]) / 3 > found[0] + 0.2
 

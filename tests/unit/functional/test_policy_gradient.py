@@ -77,5 +77,6 @@ def test_the_divergence_is_part_of_rloos_reward() -> None:
     objective = build("objectives", {"rloo": {"rewards": ["equals"], "kl": 0.5, "answers": 2}})
     old = torch.tensor([[[-1.0, -2.0], [-3.0, 0.0]]])
     reference = torch.tensor([[[-2.0, -2.0], [-1.0, 0.0]]])
-    found = objective.advantages({"rewards": torch.tensor([[1.0, 0.0]]).double(), "old": old, "reference": reference})  # type: ignore[attr-defined]
+    rollout = {"rewards": torch.tensor([[1.0, 0.0]]).double(), "old": old, "reference": reference}
+    found = objective.advantages(rollout, {})  # type: ignore[attr-defined]
     close(found["advantages"], [[(1 - 0.5) - (0 + 1.0), (0 + 1.0) - (1 - 0.5)]])
