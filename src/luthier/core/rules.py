@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .component import find, names
-from .contracts import Objective
 from .errors import Problem, nearest
 from .evidence import Check, Measure
 from .gates import Gate, parse
@@ -118,9 +117,6 @@ def _phases(recipe: Recipe) -> Iterator[Problem]:
                 "a name of its own for each phase: its folder goes by it",
                 "add name: to each phase",
             )
-    tasks = {phase.objective.task for phase in recipe.phases if isinstance(phase.objective, Objective)}
-    if len(tasks) > 1 and recipe.phases[-1].objective.task == "causal_lm":
-        yield Problem("a language-model phase cannot follow a classification phase: the head is gone", "phases")
     for number, phase in enumerate(recipe.phases):
         place = f"phases.{number}"
         if phase.from_ is not None and phase.from_ in names and names.index(phase.from_) >= number:
@@ -137,6 +133,7 @@ def _phases(recipe: Recipe) -> Iterator[Problem]:
                 "the start of the first phase in the recipe's model",
                 f"remove it and set model={phase.from_}",
             )
+        yield from _headless(recipe, number)
         if phase.data is not None and phase.data.test is not None:
             yield Problem(
                 "a phase's own test data is read by nothing: checks measure on the recipe's",
@@ -148,6 +145,26 @@ def _phases(recipe: Recipe) -> Iterator[Problem]:
         if recipe.data_of(phase).validation is None:
             yield from _unwatched(phase, place)
         yield from _penalties(phase, place)
+
+
+def _headless(recipe: Recipe, number: int) -> Iterator[Problem]:
+    """A language model's phase that starts from one whose model has another head in the place of its output layer."""
+    phase, names = recipe.phases[number], [one.name for one in recipe.phases[:number]]
+    if phase.from_ in names:
+        before = recipe.phases[names.index(phase.from_)]
+    elif phase.from_ is None and number > 0:
+        before = recipe.phases[number - 1]
+    else:
+        return
+    if phase.objective.task == "causal_lm" and before.objective.task != "causal_lm":
+        fit = [one.name for one in recipe.phases[:number] if one.objective.task == "causal_lm"]
+        yield Problem(
+            f"the language-model phase '{phase.name}' cannot follow '{before.name}', which trains "
+            f"{_kinds({before.objective.task})}: the output layer is gone",
+            f"phases.{number}",
+            "the start from a language model",
+            f"from: {fit[-1]}" if fit else f"from: {recipe.model}",
+        )
 
 
 def _unwatched(phase: Phase, place: str) -> Iterator[Problem]:

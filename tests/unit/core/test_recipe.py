@@ -182,7 +182,7 @@ def test_lines_of_the_file_are_named(tmp_path: Path) -> None:
         ({"checks": ["forgetting", "forgetting"]}, "checks.1", "named twice"),
         ({"chat_template": "absent.jinja"}, "chat_template", "absent.jinja"),
         ({"phases": [{"name": "a"}, {"name": "b", "from": "c"}, {"name": "c"}]}, "phases.1.from", "before it"),
-        ({"phases": [{"name": "a", "objective": "classify"}, {"name": "b"}]}, "phases", "the head is gone"),
+        ({"phases": [{"name": "a", "objective": "classify"}, {"name": "b"}]}, "phases.1", "the output layer is gone"),
         ({"phases": [{"name": "a", "adaptation": "bottleneck"}, {"name": "b"}]}, "phases.0.adaptation", "folded"),
         ({"checks": ["forgetting"], "gates": "forgetting.ratio <= 1"}, "gates.0", "perplexity_ratio"),
         ({"phases": [{"per_step": {"tokens": 5, "rows": 5}}]}, "phases.0.per_step", "takes tokens or rows"),
