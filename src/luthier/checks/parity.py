@@ -1,7 +1,8 @@
 """Whether merging, saving and loading again keep the model: the largest difference of log-probabilities to tuned.
 
 Nats; 0 is equality. Over the supervised tokens of the first items for language models, over classes for classifiers,
-over the tags of each word for taggers; of models that give numbers these, of encoders of texts their vectors.
+over the tags of each word for taggers; of models that give numbers these, of question-answering models their logits, of
+encoders of texts their vectors.
 All subjects are opened in float32, so that what is seen is the conversion and not the rounding of a narrower dtype;
 a model exported in bfloat16 differs by that rounding (about 1e-2).
 Source: the check is this project's own. Errors: a subject that scores other tokens has an undefined difference.
@@ -44,6 +45,8 @@ class Parity(Check):
         else:
             if subject.task == "sequence_score":
                 tokens = subject.rewards(examples)
+            elif subject.task == "question_answering":
+                tokens = [np.concatenate(windows)[:, :2].ravel() for windows in subject.extract(examples)]
             elif subject.task == "token_classification":
                 tokens = [x.ravel() for x in subject.tag(examples)]
             else:

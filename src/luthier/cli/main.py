@@ -110,18 +110,52 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What the user says, or the text to classify; - reads standard input.")],
     max_new_tokens: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
     temperature: Annotated[float | None, typer.Option(min=0.0, show_default=False)] = None,
+    context: Annotated[
+        str | None, typer.Option(help="The passage that holds the answer, or its file; - is standard input.")
+    ] = None,
     seed: int = 1,
 ) -> None:
-    """Answer one prompt with a run's model; a classifier names its most probable classes."""
+    """Answer one prompt with a run's model; a classifier names its most probable classes, a tagger prints what it marks
+    as JSON, and so does a question-answering model, which reads the passage given by --context.
+    """
+    from .marks import marks_spans
     from .talk import Talker, is_classifier, named, say
 
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise LuthierError("the prompt is empty", expected="a text for the model to answer")
+    task = marks_spans(folder)
+    if task is not None or context is not None:
+        say(_marked(folder, text, context, task))
+        return
     if is_classifier(folder):
         say(named(folder, text))
         return
     say(Talker(folder, max_new_tokens, temperature, seed).answer([("user", text)]))
+
+
+def _marked(folder: Path, text: str, context: str | None, task: str | None) -> str:
+    """What a model marks in a text, or in a passage, as JSON."""
+    import json
+
+    from .marks import answer_in, marked
+
+    if task != "question_answering" and context is not None:
+        raise LuthierError(
+            "the model reads no passage beside the prompt", where=str(folder), remedy="leave --context out"
+        )
+    if task != "question_answering":
+        return json.dumps(marked(folder, text), ensure_ascii=False)
+    if context is None:
+        raise LuthierError(
+            "the question needs a passage that holds its answer",
+            where=str(folder),
+            expected="--context with the passage, or the name of its file",
+        )
+    with contextlib.suppress(OSError):  # a passage is too long for a file's name
+        if context == "-" or Path(context).is_file():
+            context = sys.stdin.read() if context == "-" else Path(context).read_text(encoding="utf-8")
+    return json.dumps(answer_in(folder, text, context), ensure_ascii=False)
 
 
 @app.command()

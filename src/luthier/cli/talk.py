@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..core.errors import LuthierError
-from ..core.example import Turn
+from ..core.example import Example, Origin, Turn
 from ..core.printable import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Talker", "classify", "converse", "is_classifier", "named", "say"]
+    from ..core.contracts import Task
+
+__all__ = ["Talker", "classify", "config_of", "converse", "is_classifier", "model_of", "named", "say"]
 
 SHOWN_CLASSES = 5
+_ANY_LENGTH = 2**30
 
 
 class Talker:
@@ -32,14 +35,14 @@ class Talker:
         from ..core.recipe import Decoding, Machine
         from ..core.recipe_file import load_recipe
 
-        model = _model_of(folder)
+        model = model_of(folder)
         if is_classifier(folder):
             raise LuthierError(
                 "the model names classes and writes no text",
                 where=str(folder),
                 remedy=f"luthier generate {folder} TEXT names the classes of a text",
             )
-        from ..data.template import template_for
+        from ..data.encode import Encoding
         from ..engine.device import choose
         from ..models.load import load_model
 
@@ -53,19 +56,24 @@ class Talker:
             }
         )
         compute = choose(machine)
-        self.loaded = load_model(str(model), "causal_lm", dtype=compute.dtype, device=compute.device, seed=seed)
-        self.template = template_for(self.loaded.tokenizer)
-        self.seed = seed
+        self.reads = bool(config_of(folder).get("is_encoder_decoder"))
+        task: Task = "seq2seq" if self.reads else "causal_lm"
+        self.loaded = load_model(str(model), task, dtype=compute.dtype, device=compute.device, seed=seed)
+        # No limit here: a prompt that the model cannot take is told where it answers.
+        self.encoding = Encoding(self.loaded.tokenizer, max_length=_ANY_LENGTH)
+        self.template = None if self.reads else self.encoding.template
+        self.folder, self.seed = folder, seed
 
     def answer(self, turns: Sequence[tuple[str, str]]) -> str:
         """The model's next turn after (role, content) pairs."""
         from ..models.generate import generate
 
-        prompt = self.template.prompt([Turn(role, content) for role, content in turns])
+        said = tuple(Turn(role, content) for role, content in turns)
+        prompt = self._read(said) if self.template is None else self.template.prompt(said)
         ids = generate(
             self.loaded.model,
             [prompt],
-            stop=self.template.stop,
+            stop=self.encoding.stop,
             pad=self.loaded.tokenizer.pad_token_id,
             max_new_tokens=self.decoding.max_new_tokens,
             temperature=self.decoding.temperature,
@@ -74,8 +82,11 @@ class Talker:
         )[0]
         return str(self.loaded.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
+    def _read(self, said: tuple[Turn, ...]) -> list[int]:
+        return self.encoding.prompt_to_read(Example("asked", {"messages": said}, Origin("asked", 1)))
 
-def _model_of(folder: Path) -> Path:
+
+def model_of(folder: Path) -> Path:
     """The model's folder of a run, or the folder itself. Errors: LuthierError where there is no model."""
     model = folder / "model" if (folder / "recipe.yaml").exists() else folder
     if not (model / "config.json").exists():
@@ -87,13 +98,16 @@ def is_classifier(folder: Path) -> bool:
     """Whether the run's model names classes instead of writing text."""
     from ..models.carried import carried_in
 
-    named = any(str(name).endswith("ForSequenceClassification") for name in _config(folder).get("architectures") or ())
-    carried = None if named else carried_in(_model_of(folder))
+    named = any(
+        str(name).endswith("ForSequenceClassification") for name in config_of(folder).get("architectures") or ()
+    )
+    carried = None if named else carried_in(model_of(folder))
     return named or (carried is not None and carried.words)
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((_model_of(folder) / "config.json").read_text(encoding="utf-8"))
+def config_of(folder: Path) -> dict[str, Any]:
+    """The configuration of the run's model. Errors: LuthierError where there is no model."""
+    config: dict[str, Any] = json.loads((model_of(folder) / "config.json").read_text(encoding="utf-8"))
     return config
 
 
@@ -117,8 +131,8 @@ def _logits(folder: Path, text: str) -> tuple[Tensor, Any]:
 
     from ..models.load import load_model
 
-    task = "sequence_score" if _config(folder).get("problem_type") == "regression" else "sequence_classification"
-    loaded = load_model(str(_model_of(folder)), task)  # type: ignore[arg-type]
+    task = "sequence_score" if config_of(folder).get("problem_type") == "regression" else "sequence_classification"
+    loaded = load_model(str(model_of(folder)), task)  # type: ignore[arg-type]
     limit = getattr(loaded.model.config, "max_position_embeddings", None) or 512
     encoded = loaded.tokenizer(text, return_tensors="pt", truncation=True, max_length=limit)
     with torch.inference_mode():
@@ -157,7 +171,17 @@ def _absent(folder: Path) -> LuthierError:
 
 
 def converse(talker: Talker) -> None:
-    """Reads lines, answers each with the whole conversation in view."""
+    """Reads lines, answers each with the whole conversation in view.
+
+    Errors: LuthierError for an encoder-decoder, which answers one prompt.
+    """
+    if talker.reads:
+        raise LuthierError(
+            "the model is an encoder-decoder, which reads one prompt and holds no conversation",
+            where=str(talker.folder),
+            expected="a language model with a chat template",
+            remedy=f"luthier generate {talker.folder} TEXT answers one prompt",
+        )
     turns: list[tuple[str, str]] = []
     # Into or out of a pipe only what the model wrote is of use.
     asks, names = ("you> ", "model> ") if sys.stdin.isatty() and sys.stdout.isatty() else ("", "")

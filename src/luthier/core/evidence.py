@@ -78,6 +78,10 @@ class Subject(Protocol):
         """For each example [words, C] log-probabilities of the tags that the model was taught."""
         ...
 
+    def extract(self, examples: Sequence[Example]) -> list[list[Floats]]:
+        """For each example the windows of its context as `functional.spans.best_answer` reads them, [L, 4] each."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> Floats:
         """[n, H] the vectors of texts, cut off at the model's length."""
         ...

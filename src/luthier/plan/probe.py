@@ -131,6 +131,9 @@ class _Timed:
     def tag(self, examples: Sequence[Example]) -> list[Floats]:
         return self.inner.tag(examples)
 
+    def extract(self, examples: Sequence[Example]) -> list[list[Floats]]:
+        return self.inner.extract(examples)
+
     def answers(self, examples: Sequence[Example], names: Sequence[str]) -> list[Floats]:
         return self.inner.answers(examples, names)
 
