@@ -2,11 +2,12 @@
 
     python -m experiments.few_shot [--quick] [--json FILE]
 
-The recipe `few-shot` (contrast, then logistic regression) on 8 and on 5 rows of each of the 77 intents, for five draws,
-accuracy on the whole test set. Controls on the same draws: logistic regression on the frozen features (adaptation
-classic), and the recipe `zero-shot` (the nearest class name), which learns from no row. Gains are paired over draws.
-Then logistic regression on the frozen features of the whole training set; and what the embedded language model tells by
-its own words, from nothing and with the eight nearest rows before each text.
+The recipe `few-shot` (contrast, then logistic regression, both on rows and class names) on 8 and on 5 rows of each of
+the 77 intents, for five draws, accuracy on the whole test set. Controls on the same draws: logistic regression on the
+frozen features (adaptation classic), of the rows and of rows and names; and the recipe `zero-shot` (the nearest class
+name), which learns from no row. Gains are paired over draws. Then logistic regression on the frozen features of the
+whole training set; and what the embedded language model tells by its own words, from nothing and with the eight nearest
+rows before each text.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ from ._seeds import mean_interval
 __all__ = ["drawn", "gains", "main"]
 
 Rows = list[tuple[str, str]]
+Draws = NDArray[np.float64]
+LINEAR = "logistic regression on frozen features"
 WHOLE = 0.925
-FROZEN = ["phases=[{name: classify, objective: classify, adaptation: classic, max_length: 128}]", "gates=[]"]
+NAMED = ["phases=[{name: classify, objective: classify, adaptation: classic, max_length: 128}]", "gates=[]"]
+FROZEN = [*NAMED, "data.steps=[clean]"]
 WORDS = {
     "its words alone": ("[class_texts]", "zero_shot"),
     "its words after the 8 nearest rows": ("[]", "{in_context: {by: embedded:minilm}}"),
@@ -65,15 +69,16 @@ def _accuracy(recipe: str, overrides: Sequence[str], folder: Path) -> float:
     return finding(ran(recipe, overrides, folder), "classification.accuracy", "tuned").value
 
 
-def gains(each: int, tuned: NDArray[np.float64], linear: NDArray[np.float64], zero: float) -> list[Measured]:
-    """What tuning brings over both controls, paired over the draws; of the linear one a floor."""
+def gains(each: int, tuned: Draws, linear: Draws, named: Draws, zero: float) -> list[Measured]:
+    """What tuning brings over the controls, paired over the draws; over the linear one a floor."""
     about, plain = f"Banking77, {each} rows a class", float(linear.mean())
     rows = [Measured(f"{about}: logistic regression on frozen features", plain, None, plain)]
-    for other, values, floor in (("logistic regression on frozen features", linear, True), ("zero-shot", zero, False)):
+    controls = {LINEAR: linear, f"{LINEAR}, with class names": named, "zero-shot": np.full_like(tuned, zero)}
+    for other, values in controls.items():
         mean, low, high = mean_interval(tuned - values)
         title = f"{about}: few-shot (other: {other}; value: gain in accuracy)"
-        rows.append(Measured(title, float(tuned.mean()), float(np.mean(values)), mean, low, high))
-        if floor and low is not None:
+        rows.append(Measured(title, float(tuned.mean()), float(values.mean()), mean, low, high))
+        if other == LINEAR and low is not None:
             rows.append(Measured(f"{title}: the interval's lower bound", low, None, low, floor=0.0))
     return rows
 
@@ -93,10 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = []
         for seed in range(1, 2 if given.quick else 6):
             few = [f"data.train={_file(out / f'{each}-{seed}.jsonl', drawn(train, each, seed))}", measured]
-            tuned = _accuracy("few-shot", few, out / f"tuned-{each}-{seed}")
-            found.append((tuned, _accuracy("few-shot", [*few, *FROZEN], out / f"linear-{each}-{seed}")))
-        tuned_linear = np.array(found)
-        rows += gains(each, tuned_linear[:, 0], tuned_linear[:, 1], zero)
+            sides = {"tuned": few, "linear": [*few, *FROZEN], "named": [*few, *NAMED]}
+            found.append([_accuracy("few-shot", how, out / f"{side}-{each}-{seed}") for side, how in sides.items()])
+        tuned, linear, named = np.array(found).T
+        rows += gains(each, tuned, linear, named, zero)
     if not given.quick:
         every = [f"data.train={_file(out / 'whole.jsonl', train)}", measured, *FROZEN]
         accuracy = _accuracy("few-shot", every, out / "whole")
