@@ -270,6 +270,13 @@ def test_a_tagging_model_finds_names_also_beyond_its_window(tagger_folder: Path)
     assert named.text().split()[5] == first
 
 
+def test_a_mark_beside_a_name_is_none_of_it(tagger_folder: Path) -> None:
+    """A word is judged by its first token: what stands beside it stays, its own later tokens go with it."""
+    text = "(mary smith, smith's): mary, paris-smith."
+    (after,), _, _ = run([example(text)], model=str(tagger_folder), replace="mask")
+    assert after.text() == "([PERSON], [PERSON]'s): [PERSON], [PLACE]."
+
+
 def test_a_folder_without_a_tagger_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no model that tags tokens"):
         run([example("mary came")], model=str(tmp_path))

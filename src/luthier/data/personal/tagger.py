@@ -1,18 +1,20 @@
 """Names, organizations, places and addresses by a token classification model in a folder.
 
-The labels are BIO, as transformers saves them (id2label); PER, ORG, LOC and their usual longer names are known. Text
-that is longer than the model's window is read in windows that overlap by half.
+The labels are BIO or BIOES, as transformers saves them (id2label); PER, ORG, LOC and their usual longer names are
+known. A word (data/tagged/words.py) is judged at its first token, as taggers are trained; a mark beside a name is
+another word. Text that is longer than the model's window is read in windows that overlap by half.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import ModelError, first_line
+from ..tagged.words import words_in
 from .spans import Span
 
 __all__ = ["KINDS", "Tagger"]
@@ -62,7 +64,7 @@ class Tagger:
         """The spans of the text. Errors: ModelError for a folder without such a model."""
         if not text.strip():
             return []
-        labels = self._labels(text)
+        labels = _of_words(words_in(text), self._labels(text))
         return [span for span in _spans(labels) if span.kind in self.kinds]
 
     def _labels(self, text: str) -> list[tuple[int, int, str, float]]:
@@ -90,16 +92,27 @@ class Tagger:
         return sorted(read.values())
 
 
-def _spans(labels: Sequence[tuple[int, int, str, float]]) -> Iterator[Span]:
-    """Runs of one kind's labels as spans: B- opens one, I- goes on; a word's later pieces go with its first."""
+def _of_words(
+    words: Sequence[tuple[int, int]], labels: Sequence[tuple[int, int, str, float]]
+) -> Iterator[tuple[int, int, str, float]]:
+    """Start, end, label and probability of each word, by its first token; words without a token are left out."""
+    tokens = iter(labels)
+    token = next(tokens, None)
+    for start, end in words:
+        while token is not None and token[0] < start:
+            token = next(tokens, None)
+        if token is not None and token[0] < end:
+            yield start, end, token[2], token[3]
+
+
+def _spans(labels: Iterable[tuple[int, int, str, float]]) -> Iterator[Span]:
+    """Runs of one kind's words as spans: B-, and S- and U- of other markings, open one; others of the kind go on."""
     start = end = 0
     kind, chances = "", [0.0]
     for begin, stop, label, chance in labels:
         mark, _, name = label.partition("-")
         own = KINDS.get(name.upper(), "")
-        if kind and begin == end:
-            end = stop
-        elif kind and own == kind and mark != "B":
+        if kind and own == kind and mark not in ("B", "S", "U"):
             end = stop
             chances.append(chance)
         else:
