@@ -19,12 +19,13 @@ from typing import Any
 import pytest
 import torch
 from conformance.compositions import Composition, defaults
-from conformance.world import KINDS, Task, models_of, settings
+from conformance.world import KINDS, Task, home, models_of, settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from luthier.core.contracts import Batch
 from luthier.core.on_policy import OnPolicy
+from luthier.core.unlabeled import Unlabeled
 from luthier.engine.step import accumulate
 from luthier.functional import logprobs
 from luthier.functional.branches import unshared
@@ -63,6 +64,9 @@ def cases() -> list[Composition]:
         for _, objective in settings("objectives")
         for _, adaptation in settings("adaptations")
         if objective in objectives or adaptation in adaptations
+        # What learns from unlabeled rows goes through a model as classify does: defaults, where they are at home.
+        if not isinstance(objective, Unlabeled)
+        or (objective in objectives and adaptation in adaptations and kind == home(objective.task))
     ]
     learned = [one for one in every if not one.adaptation.solved]  # what is solved has no gradients
     return [one for one in learned if one.refusal() is None]  # docs/compositions.md has the reasons

@@ -21,9 +21,11 @@ from luthier.core.contracts import Batch, Objective, Role, Row
 from luthier.core.errors import RecipeError
 from luthier.core.example import Example, Origin, Part, Turn
 from luthier.core.on_policy import OnPolicy
+from luthier.core.unlabeled import Unlabeled
 from luthier.data.encode import Encoding, encode_all
 from luthier.engine.precompute import precompute
 from luthier.engine.rollout import Rollouts, frozen_copy, judging
+from luthier.engine.settle import settled
 from luthier.functional.packing import pack
 from luthier.models.load import Loaded, load_model
 from luthier.models.roles import Models, models_for, role_of
@@ -109,6 +111,13 @@ def _answered(part: str, number: int, origin: Origin) -> Example:
         return Example(f"row:{number}", parts, origin, ("good", "bad")[number % 2])
     parts["rejected"] = (Turn("assistant", SENTENCES[(number + 3) % len(SENTENCES)][: 20 + 5 * number]),)
     return Example(f"row:{number}", parts, origin)
+
+
+def _unlabeled(given: list[Example]) -> list[Example]:
+    """Every other row without its class; the last of these is a variant of the one before."""
+    found = [one if number % 2 else replace(one, target=None) for number, one in enumerate(given)]
+    variant = replace(found[4].origin, parents=(found[2].id,), synthetic=True)
+    return [*found[:4], replace(found[4], origin=variant), *found[5:]]
 
 
 def _tag(word: str) -> str:
@@ -220,6 +229,8 @@ class Task:
     def of(cls, objective: Objective, part: str | None = None) -> Task:
         part = part or sorted(objective.needs)[0]
         given = examples(part, task=objective.task if objective.task == "sequence_score" else None)
+        if isinstance(objective, Unlabeled):
+            given = _unlabeled(given)
         facts = objective.survey(given)
         encoding = Encoding(tokenizer_of(), max_length=128, facts=facts)
         rows = objective.complete(encode_all(objective, given, encoding), seed=1)
@@ -230,6 +241,7 @@ class Task:
             role = role_of(start.model, 0)
             others = dict.fromkeys(objective.sources(), role)
             rows = precompute(objective, role, rows, device=CPU, micro_tokens=96, others=others)
+        rows = settled(objective, rows, given, facts)
         return cls(objective, part, facts, rows)
 
     def batch(self, *chosen: int, weight: float | None = None) -> Batch:

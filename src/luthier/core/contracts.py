@@ -270,6 +270,21 @@ class Objective(Component):
 
         return {}
 
+    def settle(
+        self, rows: Sequence[Row], examples: Mapping[str, Example], facts: Mapping[str, Any], ledger: Ledger
+    ) -> list[Row]:
+        """The rows of a split that are learned, once `precompute` has answered (self-training: those that the teacher
+        is sure of). examples: by id. What becomes of rows that are not learned as they were is told to the ledger.
+        """
+        return list(rows)
+
+    @property
+    def averaging(self) -> float | None:
+        """The decay of `Models.average`, a mean of the policy's weights over the steps, which is then what is validated
+        and kept of the phase; None: there is none.
+        """
+        return None
+
     def collect(self, models: Models, batches: Sequence[Batch]) -> Sequence[Batch]:
         """The micro-batches of a step with what the loss must know of the whole step; without gradients, before counts
         and losses. None is left out, and each keeps its rows.

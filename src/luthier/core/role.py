@@ -66,6 +66,11 @@ class Models(Protocol):
         ...
 
     @property
+    def average(self) -> Role:
+        """The policy with the mean of its weights over the steps (`Objective.averaging`); itself where none is kept."""
+        ...
+
+    @property
     def own(self) -> nn.Module | None:
         """What the objective's `begin` gave."""
         ...

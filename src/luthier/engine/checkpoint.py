@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,21 @@ from ..core.run import digest_of
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
+_AVERAGE = "average.safetensors"
+_FILES = ("weights.safetensors", "optimizer.safetensors", _AVERAGE)
+"""What a checkpoint holds beside its values; the last only where a mean of the weights is kept."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole training state: trained weights, the optimizer's tensors, and plain values (step, watch, totals)."""
+    """A whole training state: trained weights, the optimizer's tensors, plain values (step, watch, totals), and the
+    mean of the weights where one is kept.
+    """
 
     weights: dict[str, torch.Tensor]
     optimizer: dict[str, torch.Tensor]
     values: dict[str, Any]
+    average: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -101,7 +108,8 @@ class Checkpoints:
     def _write(self, name: str, checkpoint: Checkpoint) -> Path:
         target = self.folder / name
         with folder_aside(target, "checkpoint") as aside:
-            files = {"weights.safetensors": checkpoint.weights, "optimizer.safetensors": checkpoint.optimizer}
+            parts = (checkpoint.weights, checkpoint.optimizer, checkpoint.average)
+            files = {file: tensors for file, tensors in zip(_FILES, parts, strict=True) if tensors or file != _AVERAGE}
             for file, tensors in files.items():
                 save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, aside / file)
             digests = {file: sha256_of(aside / file) for file in files} | {"values": digest_of(checkpoint.values)}
@@ -114,13 +122,15 @@ class Checkpoints:
             return None
         try:
             record: Mapping[str, Any] = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
-            digests = {file: sha256_of(folder / file) for file in ("weights.safetensors", "optimizer.safetensors")}
+            files = [file for file in _FILES if file != _AVERAGE or file in record["digests"]]
+            digests = {file: sha256_of(folder / file) for file in files}
             if digests | {"values": digest_of(record["values"])} != record["digests"]:
                 raise ValueError("the files are not those that were written")
             return Checkpoint(
                 load_file(folder / "weights.safetensors"),
                 load_file(folder / "optimizer.safetensors"),
                 dict(record["values"]),
+                load_file(folder / _AVERAGE) if _AVERAGE in files else {},
             )
         except (FileNotFoundError, ValueError, KeyError, TypeError, SafetensorError):
             self.torn.append(folder.name)

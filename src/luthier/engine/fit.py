@@ -16,6 +16,7 @@ from ..core.errors import Interrupted, MachineError, TrainingDiverged, out_of_me
 from ..data.stream import Stream
 from ..functional.packing import micro_batches, pack
 from .ahead import Ahead
+from .average import Average
 from .checkpoint import Checkpoint, Checkpoints
 from .device import release_memory
 from .draws import embedding_noise, seed_of
@@ -60,6 +61,9 @@ class _Fitting:
         self.micro_tokens = job.micro_tokens
         self.depends = identity_of(job.models.policy.model, job.rows, job.validation, phase, job.seed, job.order)
         self.stepper = self._make_stepper()
+        decay = job.objective.averaging
+        self.average = None if decay is None else Average(job.models.policy, self.stepper, decay)
+        self.models = self.average.beside(job.models) if self.average else job.models
         self.checkpoints = Checkpoints(job.folder, phase.checkpoints.keep) if job.folder else None
         self.ahead = Ahead(self._rows_of, self._batches, self.total)
         self.validation = self._validation_batches()
@@ -101,6 +105,8 @@ class _Fitting:
             self.ahead.close()
             self.stepper.release()
         best = self._take_best()
+        if self.average and not best:
+            self.stepper.load_weights(self.average.weights())
         return FitResult(
             steps=step,
             losses=tuple(self.losses),
@@ -129,6 +135,8 @@ class _Fitting:
             norm = self.stepper.gradient_norm()
             self._refuse_nonfinite(step, loss, norm, chosen)
             lr = self.stepper.step(step)
+            if self.average:
+                self.average.follow(step)
         seconds = self.meter.stop(loss.tokens, loss.supervised)
         self.losses.append(loss.loss)
         terms = {name: value for name, value in loss.terms.items() if len(loss.terms) > 1}
@@ -162,7 +170,7 @@ class _Fitting:
                         batches = self.ahead.take(step, chosen, self.micro_tokens)
                     else:
                         batches = self._packed(micro_batches(places, lengths, self.micro_tokens), rows)
-                return accumulate(self.job.objective, self.job.penalties, self.job.models, batches, self.meter)
+                return accumulate(self.job.objective, self.job.penalties, self.models, batches, self.meter)
             except (RuntimeError, MemoryError) as error:
                 cut = micro_batches(places, lengths, self.micro_tokens)
                 sizes = [[lengths[index] for index in part] for part in cut]
@@ -233,7 +241,8 @@ class _Fitting:
         figures = {"figures": dict(found.figures)} if found.figures else {}
         self.job.log("validation", phase=self.job.phase.name, step=step, loss=found.loss, best=better, **figures)
         if better and self.job.phase.watch.keep_best:
-            self.best_weights = {name: value.cpu().clone() for name, value in self.stepper.weights().items()}
+            kept = (self.average or self.stepper).weights()
+            self.best_weights = {name: value.cpu().clone() for name, value in kept.items()}
             if self.checkpoints:
                 self.checkpoints.write_best(Checkpoint(self.best_weights, {}, {"step": step, "depends": self.depends}))
         return True
@@ -243,7 +252,8 @@ class _Fitting:
             try:
                 if self.job.rollouts:
                     return self.job.rollouts.measure(self._validation_rows(), self.micro_tokens)
-                return measure(self.job.objective, self.job.models, self.validation)
+                models = self.average.models if self.average else self.models
+                return measure(self.job.objective, models, self.validation)
             except (RuntimeError, MemoryError) as error:
                 sizes = [batch.starts.diff().tolist() for batch in self.validation]
                 self._shrink(error, f"the validation after step {step}", sizes)
@@ -287,7 +297,8 @@ class _Fitting:
             "seconds": self.meter.seconds,
             "parts": self.meter.parts,
         }
-        folder = self.checkpoints.write(step, Checkpoint(self.stepper.weights(), self.stepper.state(), values))
+        average = self.average.weights() if self.average else {}
+        folder = self.checkpoints.write(step, Checkpoint(self.stepper.weights(), self.stepper.state(), values, average))
         # Packs of ever different sizes leave holes in the allocator's heap, which would only ever grow.
         release_memory()
         self.job.log("checkpoint", phase=self.job.phase.name, step=step, folder=folder.name)
@@ -315,6 +326,8 @@ class _Fitting:
         values = found.values
         self.stepper.load_weights(found.weights)
         self.stepper.load_state(found.optimizer)
+        if self.average:
+            self.average.load(found.average)
         self.watcher = Watcher(**values["watcher"])
         if self.job.rollouts:
             self.job.rollouts.memory = dict(values.get("memory", {}))

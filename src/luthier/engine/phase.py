@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from .fit import Fit, FitResult, fit
 from .on_policy import examine_rewards, lengths_of, rolling
 from .precompute import precompute
 from .room import Room, make_room
+from .settle import settled
 from .solve import solve
 from .teachers import open_sources
 
@@ -277,7 +279,7 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
         setting.log("note", phase=phase.name, text=f"gradient checkpointing is on: {room.because}")
     if room.note:
         setting.log("note", phase=phase.name, text=room.note)
-    rows, validation = _asked(setting, number, loaded, policy, room, rows, validation)
+    rows, validation = _asked(setting, number, loaded, policy, room, splits, rows, validation)
     models = models_for(phase.objective, policy)
     job = Fit(
         models=models,
@@ -310,28 +312,25 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
 
 
 def _asked(
-    setting: Setting, number: int, loaded: Loaded, policy: Role, room: Room, train: Sequence[Row], held: Sequence[Row]
-) -> tuple[list[Row], list[Row]]:
-    """The rows with what the objective asks other roles about them; kept in the phase's folder."""
+    setting: Setting, number: int, loaded: Loaded, policy: Role, room: Room, splits: Splits, *rows: Sequence[Row]
+) -> list[list[Row]]:
+    """Training and validation rows as they are learned, with what the objective asks other roles about them, which is
+    kept in the phase's folder.
+    """
     phase, compute = setting.recipe.phases[number], setting.compute
     facts, named = facts_of(setting, number), phase.objective.sources()
     earlier = _earlier(setting, number, named.values())
     sources = {role: earlier.get(source, source) for role, source in named.items()}
-    others = open_sources(phase.objective.task, sources, loaded, facts, [*train, *held], compute.dtype, compute.device)
-    asked = partial(
-        precompute,
-        phase.objective,
-        policy,
-        device=compute.device,
-        micro_tokens=room.micro_tokens,
-        others=others,
-    )
+    others = open_sources(phase.objective.task, sources, loaded, facts, [*chain(*rows)], compute.dtype, compute.device)
+    device, tokens = compute.device, room.micro_tokens
+    asked = partial(precompute, phase.objective, policy, device=device, micro_tokens=tokens, others=others)
     found = []
-    for split, rows in (("train", train), ("validation", held)):
-        file = setting.phase_folder(number) / f"reference-{split}.safetensors"
-        note = partial(_note, setting, phase, split)
-        found.append(asked(rows, file=file, note=note))
-    return found[0], found[1]
+    for split, some in zip(("train", "validation"), rows, strict=True):
+        folder, note = setting.phase_folder(number), partial(_note, setting, phase, split)
+        answered = asked(some, file=folder / f"reference-{split}.safetensors", note=note)
+        given, file = splits.get(split, ()), folder / "ledger.parquet"
+        found.append(settled(phase.objective, answered, given, facts, split=split, file=file, note=note))
+    return found
 
 
 def _earlier(setting: Setting, number: int, sources: Iterable[str]) -> dict[str, str]:
@@ -377,7 +376,7 @@ def fit_head(setting: Setting, splits: Splits, number: int = 0) -> Loaded:
     if room.note:
         setting.log("note", text=room.note)
     policy = role_of(model, loaded.tokenizer.pad_token_id, loaded.pooling)
-    rows, validation = _asked(setting, number, loaded, policy, room, rows, validation)
+    rows, validation = _asked(setting, number, loaded, policy, room, splits, rows, validation)
     fit(
         Fit(
             models=models_for(phase.objective, policy),

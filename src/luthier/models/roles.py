@@ -54,6 +54,11 @@ class Models:
         """One of the others. Errors: KeyError for one that is not there now."""
         return self.others[name]
 
+    @property
+    def average(self) -> contracts.Role:
+        """The role of that name; the policy where nothing follows it."""
+        return self.others.get("average", self.policy)
+
 
 @dataclass
 class Role:

@@ -35,9 +35,14 @@ class Classify(Objective):
     task: ClassVar[Task] = "sequence_classification"
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    unlabeled: Literal["refuse", "leave_out"] = Field(
+        "refuse", description="what happens to training rows without a class, which a later phase may learn from"
+    )
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
         """classes (sorted), multi_label, and class_weights by class."""
+        if self.unlabeled == "leave_out":
+            examples = [example for example in examples if example.target is not None]
         _refuse_unlabeled(examples)
         several = any(isinstance(example.target, tuple) for example in examples)
         counts = Counter(label for example in examples for label in _labels(example))
@@ -75,6 +80,8 @@ class Classify(Objective):
         return {name: total / (len(counts) * counts[name]) if balanced else 1.0 for name in sorted(counts)}
 
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:
+        if example.target is None and self.unlabeled == "leave_out":
+            return []
         classes: list[str] = encoder.facts["classes"]
         position = {name: index for index, name in enumerate(classes)}
         labels = _labels(example)
@@ -138,7 +145,8 @@ def _refuse_unlabeled(examples: Sequence[Example]) -> None:
             f"the row '{bare[0].id}' has no label{more}",
             where=str(bare[0].origin),
             expected="a class for the objective classify",
-            remedy="name the label's column with columns: {label: ...}",
+            remedy="name the label's column with columns: {label: ...}; training rows that are to have none are left "
+            "out by classify: {unlabeled: leave_out}",
         )
 
 

@@ -38,6 +38,7 @@ from ..engine.on_policy import lengths_of, rolling
 from ..engine.phase import Setting
 from ..engine.precompute import precompute
 from ..engine.room import USUAL_TOKENS, Room, make_room
+from ..engine.settle import settled
 from ..evaluate.subject import ModelSubject
 from ..models.export import save_model
 from ..models.load import Loaded
@@ -214,7 +215,7 @@ class _Planning:
         if room.gradient_checkpointing:
             recompute(model)
         trained = trained_weights(model, phase.adaptation)
-        job = self._job(number, loaded, rows["train"], room)
+        job = self._job(number, loaded, rows["train"], splits["train"], room)
         places = self._untrained(number)
         with rolling(
             phase, loaded, job.models, encoding, splits, seed=setting.seed, device=job.device, places=places
@@ -255,14 +256,18 @@ class _Planning:
                 found[source] = str(place)
         return found
 
-    def _job(self, number: int, loaded: Loaded, rows: Sequence[Row], room: Room) -> Fit:
+    def _job(self, number: int, loaded: Loaded, rows: Sequence[Row], examples: Sequence[Example], room: Room) -> Fit:
         setting, phase = self.setting, self.recipe.phases[number]
         policy = role_of(loaded.model, loaded.tokenizer.pad_token_id)
         if phase.objective.roles:
-            few = spread(rows, 2 * STEPS * room.micro_tokens)
             others = dict.fromkeys(phase.objective.sources(), policy)  # a teacher may not be trained yet
             device, tokens = setting.compute.device, room.micro_tokens
-            rows = precompute(phase.objective, policy, few, device=device, micro_tokens=tokens, others=others)
+            for some in (spread(rows, 2 * STEPS * room.micro_tokens), rows):
+                asked = precompute(phase.objective, policy, some, device=device, micro_tokens=tokens, others=others)
+                learned = settled(phase.objective, asked, examples, phases.facts_of(setting, number))
+                if learned:  # of a few rows all may be left out, as such a teacher is sure of none
+                    break
+            rows = learned
         return Fit(
             models=models_for(phase.objective, policy),
             objective=phase.objective,
