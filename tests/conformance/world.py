@@ -233,6 +233,7 @@ class Task:
             given = _unlabeled(given)
         facts = objective.survey(given)
         encoding = Encoding(tokenizer_of(), max_length=128, facts=facts)
+        encoding.beside = dict.fromkeys(objective.sources(), encoding)
         rows = objective.complete(encode_all(objective, given, encoding), seed=1)
         if isinstance(objective, OnPolicy):
             rows = answered(objective, given, rows, encoding)

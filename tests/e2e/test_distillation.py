@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 from small_runs import chat_records, class_recipe, label_records, lm_recipe, write_jsonl
+from tiny import make_llama, make_tokenizer
 
 import luthier
 from luthier.core.errors import ModelError, RecipeError
 from luthier.core.run import read_events
+from luthier.plan.plan import plan
 
 
 def notes(folder: Path) -> list[str]:
@@ -73,3 +75,50 @@ def test_a_teacher_that_cannot_be_asked_is_refused(teacher, bert_folder: Path, t
     recipe = lm_recipe(teacher.model, chats, objective={"distill": {"teacher": "embedded:nano"}})
     with pytest.raises(ModelError):
         luthier.run(recipe, out=tmp_path / "words")
+
+
+def saved(folder: Path, model: Any, tokenizer: Any) -> Path:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_wider_teachers_states_are_learned_and_its_maps_are_left_behind(llama_folder: Path, tmp_path: Path) -> None:
+    """With answers of the student's own, so that all three losses run together; a plan knows of them too."""
+    teacher = saved(tmp_path / "teacher", make_llama(seed=1, hidden_size=48), make_tokenizer())
+    data = write_jsonl(tmp_path / "rows.jsonl", chat_records(24))
+    taught = {"teacher": str(teacher), "layers": [[0, 0], [1, 1]], "on_policy": 0.5, "max_new_tokens": 4, "hard": 0.2}
+    taught["state_distance"] = "cosine"
+    recipe = lm_recipe(llama_folder, data, objective={"distill": taught}, adaptation="full", epochs=3, checks=[])
+    assert plan(recipe).phases[0].steps > 4
+    run = luthier.run(recipe, out=tmp_path / "run")
+    told = steps(run.folder)
+    assert {*told[0]["terms"]} == {"nll", "divergence", "states"}
+    assert told[-1]["terms"]["states"] < told[0]["terms"]["states"]
+    own = [step["figures"]["own_answers"] for step in told]
+    assert 0.2 < sum(own) / len(own) < 0.8
+    assert load_file(run.model / "model.safetensors").keys() == load_file(llama_folder / "model.safetensors").keys()
+    newest = sorted(run.folder.glob("phases/1-sft/checkpoints/step-*"))[-1]
+    kept = [name for file in newest.glob("*.safetensors") for name in load_file(file)]
+    assert {"objective.0.weight", "objective.1.weight"} <= {*kept}, "a fit that goes on has its maps"
+
+
+def test_a_teacher_of_another_family_is_heard_where_tokens_end_alike(llama_folder: Path, tmp_path: Path) -> None:
+    teacher = saved(tmp_path / "teacher", make_llama(vocabulary=320, seed=1), make_tokenizer(size=320))
+    data = write_jsonl(tmp_path / "rows.jsonl", chat_records(32))
+    objective: dict[str, Any] = {"distill_across": {"teacher": str(teacher), "hard": 0.0, "ranks": 0.5}}
+    recipe = lm_recipe(llama_folder, data, objective=objective, adaptation="full", epochs=3, checks=["perplexity"])
+    run = luthier.run(recipe, out=tmp_path / "run")
+    first, last = steps(run.folder)[0]["terms"], steps(run.folder)[-1]["terms"]
+    assert {*first} == {"nll", "spans", "ranks"}
+    assert last["spans"] < first["spans"]
+    assert len(notes(run.folder)) == 2
+
+    recipe["phases"][0]["objective"] = {"distill": {"teacher": str(teacher)}}
+    with pytest.raises(ModelError, match="distill_across"):
+        luthier.run(recipe, out=tmp_path / "alike")
+    recipe["phases"].append(
+        {**recipe["phases"][0], "name": "next", "objective": {"distill_across": {"teacher": "sft"}}}
+    )
+    with pytest.raises(RecipeError, match="take the objective distill"):
+        luthier.run(recipe, out=tmp_path / "own")

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from numpy.typing import NDArray
-
 from .batch import Batch, Bools, Floats, Ints, Row, Term
 from .component import Component
+from .encoder import Encoder
 from .example import Example
 from .role import Models, Role
 
@@ -138,51 +137,6 @@ class Step(Component):
         return text
 
 
-class Encoder(Protocol):
-    """What an objective encodes with: tokenizer, chat template, length limit, and what was surveyed from the data.
-
-    The concrete one is `data.encode.Encoding`; it also writes truncated and dropped rows down.
-    """
-
-    facts: Mapping[str, Any]
-    tokenizer: Any
-    max_length: int
-
-    def conversation(self, example: Example) -> list[Row]:
-        """The example's "messages" rendered by the chat template; trained turns supervised, each to its stop token."""
-        ...
-
-    def document(self, example: Example) -> list[Row]:
-        """The example's "text", all of it supervised, cut into windows of the length limit; ends in the end token."""
-        ...
-
-    def sequence(self, example: Example, **fields: NDArray[Any]) -> list[Row]:
-        """The example's text with the tokenizer's special tokens, nothing supervised (encoders, classification)."""
-        ...
-
-    def windows(self, example: Example) -> list[Row]:
-        """The example's texts in windows of the length limit, each between the tokenizer's special tokens; nothing
-        supervised, and what is not special has itself as its target (-1 elsewhere).
-        """
-        ...
-
-    def answers(self, example: Example, names: Sequence[str]) -> list[Row]:
-        """One row that begins with the turns of "prompt" and has a branch for each of these parts, the turns that
-        answer it: supervised where they are learned, each to its stop token.
-        """
-        ...
-
-    def prompt(self, example: Example, *, reserve: int = 0) -> list[int]:
-        """Token ids to generate from, shortened where fewer than `reserve` tokens of the length limit would be left."""
-        ...
-
-    def words(self, example: Example, targets: Sequence[int]) -> list[Row]:
-        """The words of a tagged example in windows of the length limit that share context: the first token of each
-        word is supervised once, in the words' order, with the word's target.
-        """
-        ...
-
-
 # ---- training --------------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +167,8 @@ class Objective(Component):
     """Parameters that `precompute` depends on: what was kept under others is asked again."""
     of_tokens: ClassVar[frozenset[str]] = frozenset()
     """What `precompute` gives of each supervised token ([N, ...]) and not of each row; it is in `Batch.tokens`."""
+    other_tokenizers: ClassVar[bool] = False
+    """Whether the models of `sources` may have tokenizers of their own, which `encode` finds in `Encoder.beside`."""
     coupled: ClassVar[bool] = False
     """Whether a row's loss depends on the other rows of its step (in-batch negatives). Micro-batches are then as large
     as memory allows, since what `collect` must find out of several costs a forward pass more.
@@ -221,6 +177,16 @@ class Objective(Component):
     def sources(self) -> Mapping[str, str]:
         """The models (folder, run, embedded:NAME, hub id) that stand in other roles than "reference", by role."""
         return {}
+
+    @property
+    def asked_throughout(self) -> bool:
+        """Whether the loss asks the models of `sources` too; otherwise they are let go before the first step."""
+        return False
+
+    @property
+    def writes(self) -> tuple[float, int]:
+        """Of which share of a step's rows the policy writes the last answer itself, and of how many tokens at most."""
+        return 0.0, 0
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
         """What must be known of the training data before encoding (classes, their weights), as plain JSON values."""

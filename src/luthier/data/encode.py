@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.contracts import Bools, Ints, Objective, Row
+from ..core.contracts import Bools, Encoder, Ints, Objective, Row
 from ..core.errors import DataError, Problem
 from ..core.example import Example, Turn
 from .answers import answer_rows
@@ -34,6 +34,7 @@ Overlong = Literal["trim_prompt", "drop", "error"]
 Turns = tuple[Turn, ...]
 Encoded = TypeVar("Encoded")
 _TOGETHER = 2**17  # characters of text that the tokenizer is given at once
+_IDS_ALONE: dict[str, bool] = {"return_attention_mask": False, "return_token_type_ids": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ class Encoding:
 
     max_length: tokens a row may have. overlong: "trim_prompt" lets the oldest exchanges go, then the start of what the
     last prompt says; "drop" leaves such rows out; "error" stops. facts: what the objective surveyed.
-    chat_template: as in the recipe; it becomes the tokenizer's own. Errors: ModelError for a template that cannot be
-    used, when the first conversation (or the given template) needs it; DataError for rows.
+    chat_template: as in the recipe; it becomes the tokenizer's own. beside: as in the protocol. Errors: ModelError for
+    a template that cannot be used, when the first conversation (or the given template) needs it; DataError for rows.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Encoding:
         self.overlong = overlong
         self.facts: Mapping[str, Any] = facts or {}
         self.log = EncodeLog()
+        self.beside: Mapping[str, Encoder] = {}
         self._known: dict[str, list[int]] = {}
         self._batch = by_pieces(tokenizer, self._tokenized)
         if chat_template is not None:
@@ -342,12 +344,7 @@ class Encoding:
 
     def _tokenized(self, texts: list[str]) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(
-            texts,
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
+            texts, add_special_tokens=False, split_special_tokens=True, verbose=False, **_IDS_ALONE
         )["input_ids"]
         return ids
 

@@ -73,7 +73,7 @@ class _Fitting:
     def _total_steps(self) -> int:
         if self.job.order is not None:
             return len(self.job.order)
-        passes = self.job.rollouts.objective.passes if self.job.rollouts else 1
+        passes = self.job.rollouts.passes if self.job.rollouts else 1
         return self.job.phase.steps or self.stream.steps_in(self.job.phase.epochs or 1.0) * passes
 
     def _make_stepper(self) -> Stepper:

@@ -11,6 +11,7 @@ import torch
 
 from ..core.contracts import Adaptation, Models, Objective, Penalty, Row
 from ..core.recipe import Phase
+from .own_answers import OwnAnswers
 from .rollout import Rollouts
 from .room import USUAL_TOKENS
 
@@ -41,8 +42,8 @@ class Fit:
     penalties: Sequence[tuple[Penalty, Any]] = ()
     renewal: Callable[[Row, int], Row] | None = None
     """What gives a row its form for an epoch (Objective.renewal)."""
-    rollouts: Rollouts | None = None
-    """What has the policy answer the rows of an on-policy objective, which are prompts."""
+    rollouts: Rollouts | OwnAnswers | None = None
+    """What has the policy answer the rows of an on-policy objective, which are prompts; or some rows anew."""
     folder: Path | None = None
     seed: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))

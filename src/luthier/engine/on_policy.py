@@ -16,6 +16,7 @@ from ..core.rewards import NOWHERE
 from ..data.encode import Encoding
 from ..models.load import Loaded
 from ..models.roles import role_of
+from .own_answers import OwnAnswers
 from .rollout import Rollouts, frozen_copy, judging
 
 __all__ = ["examine_rewards", "lengths_of", "rolling"]
@@ -23,7 +24,10 @@ __all__ = ["examine_rewards", "lengths_of", "rolling"]
 
 def lengths_of(objective: Objective, rows: Sequence[Row]) -> list[int]:
     """Tokens that rows may come to have in a step: of prompts, all their answers at their longest."""
-    room = objective.answers * (objective.max_new_tokens + 1) if isinstance(objective, OnPolicy) else 0
+    share, most = objective.writes
+    room = most if share else 0
+    if isinstance(objective, OnPolicy):
+        room = objective.answers * (objective.max_new_tokens + 1)
     return [len(row.ids) + room for row in rows]
 
 
@@ -46,13 +50,18 @@ def rolling(
     device: torch.device,
     places: Mapping[str, str] = NOWHERE,
     log: Callable[..., None] = lambda event, **values: None,
-) -> Iterator[Rollouts | None]:
-    """The rollouts of a phase whose model is not trained yet; None where its objective samples nothing.
+) -> Iterator[Rollouts | OwnAnswers | None]:
+    """The rollouts of a phase whose model is not trained yet, or the answers that it writes in place of rows' own; None
+    where its objective samples nothing.
 
     places: the folders of reward models that are earlier phases, by phase.
     Errors: LuthierError where a reward cannot be opened.
     """
     objective = phase.objective
+    if objective.writes[0]:
+        pad, limit = loaded.tokenizer.pad_token_id, encoding.max_length
+        yield OwnAnswers(objective, models, stop=encoding.stop, pad=pad, longest=limit, seed=seed, device=device)
+        return
     if not isinstance(objective, OnPolicy):
         yield None
         return

@@ -28,7 +28,7 @@ from ..models.configuration import CLASSIFIERS
 from ..models.export import save_model
 from ..models.load import Loaded, examine, load_model
 from ..models.recompute import recompute
-from ..models.roles import models_for, role_of
+from ..models.roles import Models, models_for, role_of
 from .account import times, training_account
 from .device import Compute
 from .fit import Fit, FitResult, fit
@@ -37,7 +37,7 @@ from .precompute import precompute
 from .room import Room, make_room
 from .settle import settled
 from .solve import solve
-from .teachers import open_sources
+from .teachers import encoders_of, open_sources
 
 __all__ = [
     "Setting",
@@ -229,6 +229,7 @@ def _max_length(phase: Phase, loaded: Loaded) -> int:
 def _encoded(setting: Setting, number: int, splits: Splits, split: str, encoding: Encoding) -> list[Row]:
     """The rows of a split, complete. Errors: DataError, placed at the split where rows themselves give no place."""
     phase = setting.recipe.phases[number]
+    encoding.beside = encoders_of(phase.objective)
     try:
         return phase.objective.complete(encode_all(phase.objective, splits.get(split, ()), encoding), setting.seed)
     except DataError as error:
@@ -279,8 +280,7 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
         setting.log("note", phase=phase.name, text=f"gradient checkpointing is on: {room.because}")
     if room.note:
         setting.log("note", phase=phase.name, text=room.note)
-    rows, validation = _asked(setting, number, loaded, policy, room, splits, rows, validation)
-    models = models_for(phase.objective, policy)
+    (rows, validation), models = _asked(setting, number, loaded, policy, room, splits, rows, validation)
     job = Fit(
         models=models,
         objective=phase.objective,
@@ -313,15 +313,15 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
 
 def _asked(
     setting: Setting, number: int, loaded: Loaded, policy: Role, room: Room, splits: Splits, *rows: Sequence[Row]
-) -> list[list[Row]]:
+) -> tuple[list[list[Row]], Models]:
     """Training and validation rows as they are learned, with what the objective asks other roles about them, which is
-    kept in the phase's folder.
+    kept in the phase's folder; and all that its loss is handed.
     """
     phase, compute = setting.recipe.phases[number], setting.compute
     facts, named = facts_of(setting, number), phase.objective.sources()
     earlier = _earlier(setting, number, named.values())
     sources = {role: earlier.get(source, source) for role, source in named.items()}
-    others = open_sources(phase.objective.task, sources, loaded, facts, [*chain(*rows)], compute.dtype, compute.device)
+    others = open_sources(phase.objective, sources, loaded, facts, [*chain(*rows)], compute.dtype, compute.device)
     device, tokens = compute.device, room.micro_tokens
     asked = partial(precompute, phase.objective, policy, device=device, micro_tokens=tokens, others=others)
     found = []
@@ -330,7 +330,7 @@ def _asked(
         answered = asked(some, file=folder / f"reference-{split}.safetensors", note=note)
         given, file = splits.get(split, ()), folder / "ledger.parquet"
         found.append(settled(phase.objective, answered, given, facts, split=split, file=file, note=note))
-    return found
+    return found, models_for(phase.objective, policy, others if phase.objective.asked_throughout else None)
 
 
 def _earlier(setting: Setting, number: int, sources: Iterable[str]) -> dict[str, str]:
@@ -376,10 +376,10 @@ def fit_head(setting: Setting, splits: Splits, number: int = 0) -> Loaded:
     if room.note:
         setting.log("note", text=room.note)
     policy = role_of(model, loaded.tokenizer.pad_token_id, loaded.pooling)
-    rows, validation = _asked(setting, number, loaded, policy, room, splits, rows, validation)
+    (rows, validation), models = _asked(setting, number, loaded, policy, room, splits, rows, validation)
     fit(
         Fit(
-            models=models_for(phase.objective, policy),
+            models=models,
             objective=phase.objective,
             adaptation=head,
             phase=plain,

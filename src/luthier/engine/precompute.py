@@ -3,7 +3,8 @@
 The reference is the policy itself before its first step: every adaptation leaves the model's answers as they were until
 it is trained, whatever it trains (a tied output layer, embeddings, a head), so that no second model is held and none
 has to be switched back. What was kept is used again for a row whose tokens are the same, asked of a model whose weights
-are the same; the template and the tokenizer are in the tokens. A teacher is a model of its own (engine/teachers.py).
+are the same; the template and the tokenizer are in the tokens. A teacher is a model of its own (engine/teachers.py),
+and may be shown the rows in tokens of its own (`Row.views`), of which nothing is needed afterwards.
 """
 
 from __future__ import annotations
@@ -58,10 +59,11 @@ def precompute(
     began = time.monotonic()
     given = dict(others or {})
     asked = [reference.model, *(given[name].model for name in sorted(given))]
-    known = _Kept(file, _belongs(objective, given or {"reference": reference}), objective.of_tokens)
+    belongs = _belongs(objective, given or {"reference": reference}) if file is not None else ""
+    known = _Kept(file, belongs, objective.of_tokens)
     names = [_digest(row) for row in rows]
     todo = [index for index, name in enumerate(names) if name not in known.values]
-    lengths = [len(row.ids) for row in rows]
+    lengths = [max(len(one.ids) for one in (row, *row.views.values())) for row in rows]
     todo.sort(key=lambda index: (-lengths[index], index))  # memory runs out at once or never
     saved = time.monotonic()
     models = Models(reference, {"reference": reference, **given})
@@ -101,7 +103,7 @@ def _by_row(batch: Batch, value: Tensor, of_tokens: bool) -> list[NDArray[Any]]:
 def _with(row: Row, found: Mapping[str, NDArray[Any]], of_tokens: frozenset[str]) -> Row:
     fields = {name: value for name, value in found.items() if name not in of_tokens}
     tokens = {name: value for name, value in found.items() if name in of_tokens}
-    return replace(row, fields={**row.fields, **fields}, tokens={**row.tokens, **tokens})
+    return replace(row, fields={**row.fields, **fields}, tokens={**row.tokens, **tokens}, views={})
 
 
 def _told(whom: str, asked: int, rows: int, seconds: float) -> str:
@@ -111,7 +113,8 @@ def _told(whom: str, asked: int, rows: int, seconds: float) -> str:
 
 def _digest(row: Row) -> str:
     said = hashlib.sha256(repr(row.branches).encode())
-    said.update(row.ids.tobytes() + row.supervised.tobytes())
+    for one in (row, *(row.views[name] for name in sorted(row.views))):
+        said.update(one.ids.tobytes() + one.supervised.tobytes())
     return said.hexdigest()
 
 

@@ -151,6 +151,11 @@ class Rollouts:
         return self.objective.minibatches * self.objective.passes
 
     @property
+    def passes(self) -> int:
+        """How often the batches of a rollout are learned from."""
+        return self.objective.passes
+
+    @property
     def room(self) -> int:
         """Tokens that the answers to a prompt may have, with the prompt's last token before each."""
         return self.objective.answers * (self.objective.max_new_tokens + 1)

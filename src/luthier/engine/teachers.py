@@ -1,4 +1,6 @@
-"""The models that stand in an objective's other roles: opened beside the policy, asked, and let go."""
+"""The models that stand in an objective's other roles: opened beside the policy, asked, and let go when they are no
+longer.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +9,31 @@ from typing import Any
 
 import torch
 
-from ..core.contracts import Role, Row, Task
+from ..core.contracts import Objective, Role, Row
 from ..core.errors import ModelError
+from ..data.encode import Encoding
 from ..models.configuration import CLASSIFIERS
-from ..models.load import Loaded, load_model
+from ..models.load import Loaded, load_model, tokenizer_of
 from ..models.roles import role_of
 
-__all__ = ["open_sources"]
+__all__ = ["encoders_of", "open_sources"]
+
+_LONGEST = 2048
+"""Tokens of a row for a model that names no limit of its own."""
+
+
+def encoders_of(objective: Objective) -> dict[str, Encoding]:
+    """What models with tokenizers of their own encode with, by role, each up to its own length; none where the
+    objective has all see the same tokens.
+    """
+    if not objective.other_tokenizers:
+        return {}
+    known = {role: tokenizer_of(source) for role, source in objective.sources().items()}
+    return {role: Encoding(own, max_length=min(limit or _LONGEST, _LONGEST)) for role, (own, limit) in known.items()}
 
 
 def open_sources(
-    task: Task,
+    objective: Objective,
     sources: Mapping[str, str],
     student: Loaded,
     facts: Mapping[str, Any],
@@ -27,10 +43,12 @@ def open_sources(
 ) -> dict[str, Role]:
     """The models of `sources` by role, in eval mode.
 
-    sources: where each comes from, by role. facts: what was surveyed (classes). rows: all that they are asked about.
-    Errors: ModelError for one that cannot answer: another tokenizer or vocabulary, other classes, or fewer positions
-    than the longest row has tokens.
+    sources: where each of the objective's comes from, by role. facts: what was surveyed (classes). rows: all that they
+    are asked about.
+    Errors: ModelError for one that cannot answer: other classes, fewer positions than the longest row has tokens, or
+    another tokenizer or vocabulary where all must see the same tokens.
     """
+    task = objective.task
     longest = max((len(row.ids) for row in rows), default=0)
     found: dict[str, Role] = {}
     for name, source in sources.items():
@@ -44,7 +62,8 @@ def open_sources(
             dtype=dtype,
             device=device,
         )
-        _refuse_other(name, source, loaded, student, longest)
+        if not objective.other_tokenizers:
+            _refuse_other(name, source, loaded, student, longest)
         found[name] = role_of(loaded.model.requires_grad_(False), loaded.tokenizer.pad_token_id, loaded.pooling)
     return found
 
@@ -62,7 +81,8 @@ def _refuse_other(name: str, source: str, loaded: Loaded, student: Loaded, longe
             f"the {name} has another tokenizer than the model that is trained",
             where=source,
             expected="the same pieces with the same ids: both are asked about the same tokens",
-            remedy=f"choose a {name} of the same family; across tokenizers, have it write answers and train on those",
+            remedy=f"choose a {name} of the same family, take the objective distill_across, or have it write answers "
+            "(step teacher_answers) and train on those",
         )
     width, wanted = (_vocabulary(one) for one in (loaded, student))
     if width != wanted:

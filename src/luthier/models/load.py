@@ -41,6 +41,7 @@ from .words import name_classes, word_task
     "load_model",
     "quiet",
     "resolve",
+    "tokenizer_of",
 ]
 
 
@@ -121,6 +122,19 @@ def examine(source: str, task: Task) -> None:
     with quiet():
         supports(plain_configuration(_folder(base)), task, base.source)
         load_tokenizer(_tokenizer_folder(found, base))
+
+
+def tokenizer_of(source: str) -> tuple[Any, int | None]:
+    """The tokenizer of what `source` names, and how many tokens its model takes (None: it has no last position).
+
+    Errors: ModelError as in `examine`.
+    """
+    found = fetch(resolve(source))
+    base, _ = _base_and_adapters(found)
+    with quiet():
+        config = plain_configuration(_folder(base)).get_text_config()
+        tokenizer, _ = load_tokenizer(_tokenizer_folder(found, base))
+    return tokenizer, getattr(config, "max_position_embeddings", None)
 
 
 def _folder(resolved: Resolved) -> Path:

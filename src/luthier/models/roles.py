@@ -326,9 +326,11 @@ class Role:
             yield
 
 
-def models_for(objective: contracts.Objective, policy: contracts.Role) -> Models:
-    """What the objective's loss is handed: the policy, and what it trains beside that."""
-    models = Models(policy)
+def models_for(
+    objective: contracts.Objective, policy: contracts.Role, others: Mapping[str, contracts.Role] | None = None
+) -> Models:
+    """What the objective's loss is handed: the policy, others that it asks, and what it trains beside them."""
+    models = Models(policy, others or {})
     return replace(models, own=objective.begin(models))
 
 

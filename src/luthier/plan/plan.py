@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..core.component import describe
-from ..core.contracts import Row
+from ..core.contracts import Role, Row
 from ..core.evidence import CheckContext
 from ..core.example import Example
 from ..core.on_policy import OnPolicy, judges_of
@@ -41,7 +41,7 @@ from ..engine.room import USUAL_TOKENS, Room, make_room
 from ..engine.settle import settled
 from ..evaluate.subject import ModelSubject
 from ..models.export import save_model
-from ..models.load import Loaded
+from ..models.load import Loaded, load_model
 from ..models.recompute import recompute
 from ..models.roles import models_for, role_of
 from .before import checked
@@ -197,6 +197,8 @@ class _Planning:
         phases.survey(setting, number, splits)
         loaded = phases.adapted(setting, number, trained=False, dropout=phase.dropout)
         encoding = phases.encoding_of(setting, number, loaded)
+        if phase.objective.other_tokenizers:  # as the stand-ins for such models read
+            encoding.beside = dict.fromkeys(phase.objective.sources(), encoding)
         rows = {
             name: phase.objective.complete(encode_all(phase.objective, examples, encoding), setting.seed)
             for name, examples in splits.items()
@@ -256,11 +258,28 @@ class _Planning:
                 found[source] = str(place)
         return found
 
+    def _stand_ins(self, number: int, policy: Role) -> dict[str, Role]:
+        """For the models that the objective asks, which may not be trained yet: the policy, or where the loss asks them
+        too, and may ask any of their layers, models as large as they are.
+        """
+        objective, names = self.recipe.phases[number].objective, [phase.name for phase in self.recipe.phases[:number]]
+        if not objective.asked_throughout:
+            return dict.fromkeys(objective.sources(), policy)
+        found: dict[str, Role] = {}
+        for role, source in objective.sources().items():
+            if source in names:
+                loaded = phases.adapted(self.setting, names.index(source), trained=False)
+            else:
+                compute = self.setting.compute
+                loaded = load_model(source, objective.task, dtype=compute.dtype, device=compute.device)
+            found[role] = role_of(loaded.model.requires_grad_(False), loaded.tokenizer.pad_token_id, loaded.pooling)
+        return found
+
     def _job(self, number: int, loaded: Loaded, rows: Sequence[Row], examples: Sequence[Example], room: Room) -> Fit:
         setting, phase = self.setting, self.recipe.phases[number]
         policy = role_of(loaded.model, loaded.tokenizer.pad_token_id)
+        others = self._stand_ins(number, policy)
         if phase.objective.roles:
-            others = dict.fromkeys(phase.objective.sources(), policy)  # a teacher may not be trained yet
             device, tokens = setting.compute.device, room.micro_tokens
             for some in (spread(rows, 2 * STEPS * room.micro_tokens), rows):
                 asked = precompute(phase.objective, policy, some, device=device, micro_tokens=tokens, others=others)
@@ -269,7 +288,7 @@ class _Planning:
                     break
             rows = learned
         return Fit(
-            models=models_for(phase.objective, policy),
+            models=models_for(phase.objective, policy, others),
             objective=phase.objective,
             adaptation=phase.adaptation,
             phase=phase,
