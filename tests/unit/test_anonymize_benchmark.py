@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import anonymize
-from benchmarks.anonymize import Sentence, Tally, leaks, rate_rows, read, scores, tally
+from benchmarks.anonymize import Sentence, Tally, in_analyzer, leaks, rate_rows, read, scores, tally
 from luthier.data.personal.key import VARIABLE
 from luthier.data.personal.patterns import Patterns
 from luthier.data.personal.spans import Span
@@ -42,6 +42,23 @@ def test_the_rate_is_a_ratio_of_the_same_work() -> None:
     assert 0.4 < row.value < 2.5
     assert row.floor == anonymize.FASTER
     assert not row.holds
+
+
+def test_presidios_analyzer_settles_the_taggers_spans_by_its_own_rules() -> None:
+    """Of one kind, what lies within another leaves; what is unsure does too; other kinds may overlap."""
+    pytest.importorskip("presidio_analyzer", reason="the extra presidio")
+
+    class Given:
+        def find(self, text: str) -> list[Span]:
+            return [
+                Span(0, 7, "person", 0.9),
+                Span(0, 3, "person", 0.8),
+                Span(4, 7, "place", 0.7),
+                Span(8, 11, "place", 0.4),
+            ]
+
+    found = in_analyzer(Given())("Ann Ulm met ann@corp.com")
+    assert sorted((span.start, span.end, span.kind) for span in found) == [(0, 7, "person"), (4, 7, "place")]
 
 
 def test_known_spans_are_read_by_our_names(tmp_path: Path) -> None:
