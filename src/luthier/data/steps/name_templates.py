@@ -147,7 +147,7 @@ class _Pool:
 
 
 def _check(rows: Sequence[Example], pool: _Pool) -> None:
-    kinds = {tag[2:] for row in rows for tag in row.target or () if isinstance(tag, str) and tag[1:2] == "-"}
+    kinds = {tag[2:] for row in rows for tag in tokens_of(row)[1] if tag[1:2] == "-"}
     if kinds and not kinds & set(KINDS):
         raise DataError(
             f"the rows' tags are of the kinds {', '.join(sorted(kinds))}, and none is among those of the step",
