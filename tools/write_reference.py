@@ -155,6 +155,8 @@ def _facts(component: type[Component]) -> Iterator[str]:
         "causal_lm": "language models",
         "masked_lm": "masked language models",
         "features": "encoders of texts",
+        "question_answering": "question-answering models",
+        "seq2seq": "encoder-decoders",
         "sequence_classification": "classification models",
         "sequence_score": "reward models",
         "token_classification": "token-classification models",

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from conformance.world import KINDS, Task, load, models_of, settings
+from conformance.world import KINDS, Task, load, meet, models_of, settings
 
 from luthier.core.component import build
 from luthier.core.contracts import Adaptation, Objective, Schedule
@@ -25,7 +25,7 @@ from luthier.models.attention import still
 from luthier.models.load import Loaded
 from luthier.models.roles import Role, role_of
 
-WORDS = {"llama": "decoder (Llama)", "bert": "encoder (BERT)"}
+WORDS = {"llama": "decoder (Llama)", "bert": "encoder (BERT)", "t5": "encoder-decoder (T5)"}
 STEPS = 3
 
 
@@ -78,8 +78,8 @@ def compositions() -> Iterator[Composition]:
     """Every objective with every adaptation on every kind of model, in defaults."""
     for kind in KINDS:
         for objective in defaults("objectives"):
-            for adaptation in defaults("adaptations"):
-                yield Composition(objective, adaptation, kind)
+            if meet(kind, objective.task):
+                yield from (Composition(objective, adaptation, kind) for adaptation in defaults("adaptations"))
 
 
 def answers(role: Role, task: Task) -> torch.Tensor:
@@ -92,6 +92,8 @@ def answers(role: Role, task: Task) -> torch.Tensor:
             return role.vectors(task.batch())
         if task.objective.task == "sequence_score":
             return role.class_logits(task.batch())
+        if task.objective.task == "question_answering":
+            return role.span_logits(task.batch())
         if task.objective.task == "sequence_classification":
             return role.class_logits(task.batch()).float().log_softmax(-1)
         if task.objective.task == "token_classification":

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conformance.compositions import Composition, answers, compositions, page, train
-from conformance.world import KINDS, settings
+from conformance.world import KINDS, meet, settings
 from safetensors.torch import load_file, save_file
 
 from luthier.core.errors import ModelError
@@ -25,6 +25,7 @@ def cases() -> list[Composition]:
         Composition(objective, adaptation, kind)
         for kind in KINDS
         for objective in objectives
+        if meet(kind, objective.task)
         for _, adaptation in settings("adaptations")
     ]
 
@@ -46,6 +47,8 @@ def test_an_adaptation_keeps_its_word(one: Composition, tmp_path: Path):
     before = None if one.adaptation.solved else answers(role_of(loaded.model, pad), task)
     model = one.adapted(loaded)
     first = answers(role_of(model, pad), task)
+    if before is None:  # what is to be found replaces a head, and says nothing yet
+        before = first
     assert torch.equal(first, before) == one.adaptation.begins_at_base, "step 0 differs from the base"
 
     groups = one.adaptation.groups(model)

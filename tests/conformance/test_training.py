@@ -176,7 +176,7 @@ def test_a_few_steps_lower_the_loss(objective: Objective, part):
 
 def begun(penalty: Penalty, adaptation: Adaptation, kind: str):
     """The adapted model with the penalty's state; or the ModelError where it refuses that adaptation."""
-    wanted = "causal_lm" if kind == "llama" else "sequence_classification"
+    wanted = {"llama": "causal_lm", "bert": "sequence_classification", "t5": "seq2seq"}[kind]
     task = Task.of(next(objective for _, objective in settings("objectives") if objective.task == wanted))
     loaded = load(kind, wanted, task.facts)
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_bert, make_llama, make_tokenizer
+from tiny import make_bert, make_llama, make_t5, make_tokenizer
 
 from luthier.core.component import ROOMS, Component, build, find, names
 from luthier.core.contracts import Batch, Objective, Role, Row
@@ -31,9 +31,9 @@ from luthier.models.load import Loaded, load_model
 from luthier.models.roles import Models, models_for, role_of
 
 CLASSES = ("bridge", "strings", "varnish")
-KINDS = ("llama", "bert")
+KINDS = ("llama", "bert", "t5")
 CPU = torch.device("cpu")
-ENCODERS = ("features", "masked_lm", "sequence_classification", "token_classification")
+ENCODERS = ("features", "masked_lm", "question_answering", "sequence_classification", "token_classification")
 """Tasks for which the tiny encoder is the model at home."""
 
 
@@ -78,7 +78,8 @@ def examples(part: str, count: int = 6, *, task: str | None = None) -> list[Exam
     """Rows that carry `part` (and a class as target, or a tag for each token), of different lengths and contents.
 
     Answers come with a prompt: a chosen one with a rejected one, a completion with its worth; a comes with b,
-    and with how alike the two are where it is a task to tell; a text to be scored comes with a number.
+    and with how alike the two are where it is a task to tell; a text to be scored comes with a number; a question comes
+    with a context and an answer in it, the last one without.
     """
     found = []
     for number in range(count):
@@ -92,6 +93,9 @@ def examples(part: str, count: int = 6, *, task: str | None = None) -> list[Exam
         if part == "a":
             texts = {name: _part("text", number + step) for step, name in enumerate(("a", "b"))}
             found.append(Example(f"row:{number}", texts, origin, number / count if task == "features" else None))
+            continue
+        if part == "question":
+            found.append(_asked(number, count, origin))
             continue
         content = _part(part, number)
         target: Any = float(number) if task == "sequence_score" else CLASSES[number % 3]
@@ -120,6 +124,16 @@ def _unlabeled(given: list[Example]) -> list[Example]:
     return [*found[:4], replace(found[4], origin=variant), *found[5:]]
 
 
+def _asked(number: int, count: int, origin: Origin) -> Example:
+    context = str(_part("text", number))
+    parts: dict[str, Part] = {"question": SENTENCES[2][: 10 + number], "context": context}
+    if number == count - 1:
+        return Example(f"row:{number}", parts, origin, ())
+    words = context.split(" ")
+    answer = words[number % len(words)]
+    return Example(f"row:{number}", parts, origin, (answer,), {"answer_starts": str(context.index(answer))})
+
+
 def _tag(word: str) -> str:
     return "B-NUMBER" if word.isdigit() else "B-BEGIN" if word[0].isupper() else "O"
 
@@ -136,9 +150,8 @@ def _part(part: str, number: int) -> Part:
 def folder_of(kind: str) -> Path:
     """A tiny model and its tokenizer as a Hugging Face folder."""
     folder = Path(mkdtemp(prefix=f"luthier-{kind}-"))
-    model, template = (make_llama(), True) if kind == "llama" else (make_bert(), False)
-    model.save_pretrained(folder)
-    (make_tokenizer() if template else make_tokenizer(template=None)).save_pretrained(folder)
+    {"llama": make_llama, "bert": make_bert, "t5": make_t5}[kind]().save_pretrained(folder)
+    (make_tokenizer() if kind == "llama" else make_tokenizer(template=None)).save_pretrained(folder)
     return folder
 
 
@@ -151,7 +164,7 @@ def tokenizer_of() -> Any:
 
 def home(task: Any) -> str:
     """The kind of model that is at home in a task."""
-    return "bert" if task in ENCODERS else "llama"
+    return "bert" if task in ENCODERS else "t5" if task == "seq2seq" else "llama"
 
 
 def meet(kind: str, task: Any) -> bool:
@@ -165,19 +178,6 @@ def load(kind: str, task: Any, facts: Mapping[str, Any], *, words: bool = False)
     problem: Any = "multi_label_classification" if several else "single_label_classification"
     labels = facts.get("classes")
     return load_model(str(folder_of(kind)), task, labels=labels, problem=problem if labels else None, words=words)
-
-
-def models_of(objective: Objective, policy: Role, draw: int | None = None) -> Models:
-    """What the objective's loss is handed. draw: moves what it trains of its own to numbers of that draw, which are
-    what bf16 holds.
-    """
-    models = models_for(objective, policy)
-    if models.own is not None and draw is not None:
-        generator = torch.Generator().manual_seed(draw)
-        with torch.no_grad():
-            for parameter in models.own.parameters():
-                parameter.copy_((0.06 * torch.randn(parameter.shape, generator=generator)).bfloat16())
-    return models
 
 
 def models_of(objective: Objective, policy: Role, draw: int | None = None) -> Models:

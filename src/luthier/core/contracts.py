@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = [
+    "WRITERS",
     "Adaptation",
     "Batch",
     "Bools",
@@ -46,11 +47,22 @@ __all__ = [
 ]
 
 Task = Literal[
-    "causal_lm", "features", "masked_lm", "sequence_classification", "sequence_score", "token_classification"
+    "causal_lm",
+    "features",
+    "masked_lm",
+    "question_answering",
+    "seq2seq",
+    "sequence_classification",
+    "sequence_score",
+    "token_classification",
 ]
-"""The head that an objective needs: words that go on, none (vectors of texts), words in place of masks, classes of a
-text, a number for it, classes of each token.
+"""The head that an objective needs: words that go on, none (vectors of texts), words in place of masks, where an answer
+begins and ends, an answer's words by a decoder that is told from what an encoder read, classes of a text, a number for
+it, classes of each token.
 """
+
+WRITERS: frozenset[Task] = frozenset({"causal_lm", "seq2seq"})
+"""Tasks whose model answers in words: its output layer is the checkpoint's own, and it generates."""
 
 
 # ---- data ------------------------------------------------------------------------------------------------------------
@@ -228,12 +240,6 @@ class Objective(Component):
         """[S, ...] fields that `roles` give the rows: asked once, before the first step and without gradients, kept in
         the run's folder, and found in every later batch. They depend on the role, the row and `asked_with` alone.
         """
-    fits: ClassVar[bool] = True
-    """Whether what trains is fitted to the training rows, so that their loss falls; not where nothing is learned."""
-
-    words: ClassVar[bool] = False
-    """Whether classes are told by a language model's own words: it is then loaded as such, without a head."""
-
         return {}
 
     def settle(
@@ -260,9 +266,6 @@ class Objective(Component):
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """[S] for each term, known without a model: supervised tokens, or 1 a sequence; times the weights."""
         raise NotImplementedError(type(self).__name__)
-    def furnish(self, model: nn.Module, tokenizer: Any) -> None:
-        """Hands an adapted model the tokenizer, where it writes texts of its own (prompts); usually nothing."""
-
 
     def loss(self, models: Models, batch: Batch) -> list[Term]:
         """Sums, one a sequence ([S]), named as in `counts`; zero and attached where nothing is supervised."""
@@ -293,6 +296,12 @@ class Adaptation(Component):
     solved: ClassVar[bool] = False
     """Whether `solve` finds what trains at once, in place of steps."""
 
+    fits: ClassVar[bool] = True
+    """Whether what trains is fitted to the training rows, so that their loss falls; not where nothing is learned."""
+
+    words: ClassVar[bool] = False
+    """Whether classes are told by a language model's own words: it is then loaded as such, without a head."""
+
     @property
     def learns_tokens(self) -> bool:
         """Whether the rows of new tokens train, in the embedding and in the output layer."""
@@ -303,6 +312,9 @@ class Adaptation(Component):
         a part that is `solved`).
         """
         raise NotImplementedError(type(self).__name__)
+
+    def furnish(self, model: nn.Module, tokenizer: Any) -> None:
+        """Hands an adapted model the tokenizer, where it writes texts of its own (prompts); usually nothing."""
 
     def solve(self, role: Role, batches: Iterable[Batch]) -> None:
         """Finds what trains from all rows of the training data, where `solved`; the model is still meanwhile."""

@@ -237,6 +237,8 @@ def _kinds(tasks: Collection[str]) -> str:
         "causal_lm": "language models",
         "features": "encoders of texts",
         "masked_lm": "masked language models",
+        "question_answering": "question-answering models",
+        "seq2seq": "encoder-decoders",
         "sequence_classification": "classifiers",
         "sequence_score": "reward models",
         "token_classification": "taggers",

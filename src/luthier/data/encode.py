@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -19,8 +19,10 @@ from ..core.contracts import Bools, Encoder, Ints, Objective, Row
 from ..core.errors import DataError, Problem
 from ..core.example import Example, Turn
 from .answers import answer_rows
+from .encode_log import EncodeLog, Truncated
 from .parts import prompt_turns, text_of, tokens_of, tools_of, turns_of
 from .pieces import by_pieces
+from .prompted import answered_rows, prompt_ids
 from .template import ChatTemplate, Rendered, template_for
 from .turns import SYSTEM, oldest_exchange
 from .windows import run_rows, word_rows
@@ -35,37 +37,6 @@ Turns = tuple[Turn, ...]
 Encoded = TypeVar("Encoded")
 _TOGETHER = 2**17  # characters of text that the tokenizer is given at once
 _IDS_ALONE: dict[str, bool] = {"return_attention_mask": False, "return_token_type_ids": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Truncated:
-    """A row that was shortened: its length before and after in tokens, and what was cut, in words."""
-
-    before: int
-    after: int
-    cut: str
-
-
-@dataclass(slots=True)
-class EncodeLog:
-    """What encoding did to rows, by row id, so that encoding a row twice counts once.
-
-    untrained: rows in which nothing is supervised; they are left out. prompts: shortened for generation only.
-    """
-
-    truncated: dict[str, Truncated] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
-    untrained: dict[str, str] = field(default_factory=dict)
-    prompts: dict[str, Truncated] = field(default_factory=dict)
-
-    def counts(self) -> dict[str, int]:
-        """How many rows were truncated, dropped or without anything to learn, and prompts shortened."""
-        return {
-            "truncated": len(self.truncated),
-            "dropped": len(self.dropped),
-            "untrained": len(self.untrained),
-            "prompts": len(self.prompts),
-        }
 
 
 class Encoding:
@@ -163,7 +134,7 @@ class Encoding:
         room = self.max_length - len(begin) - len(end)
         if len(body) > room:
             before = len(begin) + len(body) + len(end)
-            if not self._may_shorten(example, example.id, before):
+            if not self.may_shorten(example, example.id, before):
                 return []
             self.log.truncated[example.id] = Truncated(before, self.max_length, "the end of the text")
             body = body[: max(room, 0)]
@@ -194,6 +165,12 @@ class Encoding:
         """One row that begins with the prompt and has a branch for each of the named parts, which answer it."""
         return answer_rows(example, names, self)
 
+    def answered(self, example: Example) -> list[Row]:
+        """One row that begins with the prompt and has one branch, the answer, each between the tokenizer's own special
+        tokens: for a model that reads the one and writes the other. Either may have max_length tokens.
+        """
+        return answered_rows(example, self, self._letters, self._document_frame)
+
     # ---- generation ------------------------------------------------------------------------------------------------
 
     def prompt(self, example: Example, *, reserve: int = 0) -> list[int]:
@@ -218,6 +195,13 @@ class Encoding:
                 before = len(ids)
                 _, ids, cut = shortened
                 self.log.prompts[example.id] = Truncated(before, len(ids), cut)
+        return ids
+
+    def prompt_to_read(self, example: Example) -> list[int]:
+        """Token ids that an encoder-decoder reads before it answers, shortened as in training."""
+        ids, before = prompt_ids(example, self, self._letters, self._document_frame)
+        if len(ids) < before:
+            self.log.prompts[example.id] = Truncated(before, len(ids), "the end of the prompt")
         return ids
 
     # ---- length ----------------------------------------------------------------------------------------------------
@@ -248,7 +232,7 @@ class Encoding:
         """The turns of a row that has too many `tokens`, encoded within the limit; None where the row is left out.
         The log says so either way. Errors: DataError where the phase stops at such rows.
         """
-        if not self._may_shorten(example, name, tokens):
+        if not self.may_shorten(example, name, tokens):
             return None
         try:
             found = self._shorten(turns, self.max_length, tokens, encode)
@@ -262,7 +246,8 @@ class Encoding:
         self.log.truncated[name] = Truncated(tokens, after, cut)
         return encoded
 
-    def _may_shorten(self, example: Example, name: str, tokens: int) -> bool:
+    def may_shorten(self, example: Example, name: str, tokens: int) -> bool:
+        """Whether a row of too many `tokens` is to be shortened; if not, the log has it, or it is an error."""
         found = f"{tokens} tokens, and max_length is {self.max_length}"
         if self.overlong == "error":
             raise DataError(

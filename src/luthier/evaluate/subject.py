@@ -10,17 +10,19 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from ..core.contracts import Batch, Floats, Ints, Objective, Row, Task
+from ..core.contracts import WRITERS, Batch, Floats, Ints, Objective, Row, Task
 from ..core.errors import DataError
 from ..core.example import Example
 from ..core.on_policy import OnPolicy
 from ..core.recipe import Decoding
 from ..data.encode import Encoding
+from ..data.passages import passages
 from ..functional.branches import answer_logps, branch_counts, branch_grid
 from ..functional.packing import micro_batches, pack
 from ..models.attention import still
@@ -64,7 +66,7 @@ class ModelSubject:
         way = "packed" if self.role.packed else "padded"
         parts = [self.remark] if self.remark else []
         parts.append(f"{dtype} on {device}, {way} to {self.micro_tokens} tokens")
-        if self.objective.task == "causal_lm":
+        if self.objective.task in WRITERS:
             chosen = self.decoding
             kind = f"temperature {chosen.temperature:g}, top_p {chosen.top_p:g}" if chosen.temperature else "greedy"
             parts.append(f"{kind}, at most {chosen.max_new_tokens} new tokens")
@@ -116,11 +118,9 @@ class ModelSubject:
                 expected="a tokenizer with eos_token, or a chat template that closes turns",
                 remedy="set eos_token in the model's tokenizer_config.json",
             )
-        # Room for the answer within the model's length, but never at the price of more than half of the prompt.
-        reserve = min(self.decoding.max_new_tokens, self.encoding.max_length // 2)
         answers = generate(
             self.role.model,
-            [self.encoding.prompt(example, reserve=reserve) for example in examples],
+            [self._prompt(example) for example in examples],
             stop=self.encoding.stop,
             pad=self.role.pad,
             max_new_tokens=self.decoding.max_new_tokens,
@@ -129,6 +129,13 @@ class ModelSubject:
             seeds=[item_seed(self.seed, example.id) for example in examples],
         )
         return [str(self.encoding.tokenizer.decode(answer, skip_special_tokens=True)) for answer in answers]
+
+    def _prompt(self, example: Example) -> list[int]:
+        if self.task == "seq2seq":
+            return self.encoding.prompt_to_read(example)
+        # Room for the answer within the model's length, but never at the price of more than half of the prompt.
+        reserve = min(self.decoding.max_new_tokens, self.encoding.max_length // 2)
+        return self.encoding.prompt(example, reserve=reserve)
 
     def classify(self, examples: Sequence[Example]) -> Floats:
         rows, owners = self._encoded(examples)
@@ -150,6 +157,22 @@ class ModelSubject:
             return self.role.token_logits(batch).double().log_softmax(-1)
 
         return self._by_example(examples, rows, owners, logps)
+
+    def extract(self, examples: Sequence[Example]) -> list[list[Floats]]:
+        stride = int(self.encoding.facts["span"]["stride"])
+        found = [passages(example, self.encoding, stride) for example in examples]
+        self._refuse_lost(examples, [number for number, some in enumerate(found) if some])
+        windows = [passage for some in found for passage in some]
+        rows = [passage.row for passage in windows]
+        read: list[Floats] = [np.zeros((0, 4))] * len(rows)
+        with still(self.role.model), torch.inference_mode():
+            for chosen in self._micro_batches(rows):
+                logits = self.role.span_logits(pack([rows[index] for index in chosen]).to(self._device))
+                ends = np.cumsum([len(rows[index].ids) for index in chosen])
+                for index, part in zip(chosen, np.split(logits.double().cpu().numpy(), ends[:-1]), strict=True):
+                    read[index] = np.concatenate([part, windows[index].characters], axis=1)
+        remaining = iter(read)
+        return [list(islice(remaining, len(some))) for some in found]
 
     def embed(self, texts: Sequence[str]) -> Floats:
         encoding = self.encoding

@@ -13,6 +13,7 @@ from .whole import refuse_code
 
 __all__ = [
     "CLASSIFIERS",
+    "MANY_LANGUAGES",
     "ProblemType",
     "Task",
     "auto_class",
@@ -31,11 +32,17 @@ CLASSIFIERS = {
 }
 """Tasks whose head has classes of the data, and how transformers names such models."""
 ProblemType = Literal["single_label_classification", "multi_label_classification"]
+_ENDS = ("start", "end")
+"""What the two outputs of a question-answering head tell of."""
 
+MANY_LANGUAGES = ("m2m_100", "mbart", "nllb_moe", "seamless_m4t", "seamless_m4t_v2")
+"""Encoder-decoders that must be told a language by a token of their own; nothing here does."""
 
 _WANTED = {
     "causal_lm": "a decoder, such as embedded:nano",
     "masked_lm": "an encoder, such as embedded:minilm",
+    "question_answering": "an encoder, such as embedded:minilm",
+    "seq2seq": "an encoder-decoder that reads and writes text, such as T5",
 }
 
 
@@ -70,6 +77,8 @@ def configuration(
         config.problem_type = problem or config.problem_type or "single_label_classification"
     if task == "sequence_score":
         config.problem_type = "regression"
+    if task == "question_answering":
+        config.id2label, config.label2id = dict(enumerate(_ENDS)), {name: at for at, name in enumerate(_ENDS)}
     if dropout is not None:
         for name in _dropouts(config):
             setattr(config, name, dropout)
@@ -101,6 +110,8 @@ def auto_class(task: Task) -> Any:
         "features": "AutoModel",
         "causal_lm": "AutoModelForCausalLM",
         "masked_lm": "AutoModelForMaskedLM",
+        "question_answering": "AutoModelForQuestionAnswering",
+        "seq2seq": "AutoModelForSeq2SeqLM",
         "sequence_classification": "AutoModelForSequenceClassification",
         "sequence_score": "AutoModelForSequenceClassification",
         "token_classification": "AutoModelForTokenClassification",
@@ -109,20 +120,22 @@ def auto_class(task: Task) -> Any:
 
 
 def supports(config: Any, task: Task, source: str) -> None:
-    """Refuses what would load and be wrong: encoder-decoders, and encoders asked to continue a text."""
-    from transformers import AutoModelForMaskedLM
-
-    reason = None
-    if type(config) not in auto_class(task)._model_mapping:
+    """Refuses what would load and be wrong: encoder-decoders, encoders asked to continue a text, and decoders asked
+    where an answer lies.
+    """
+    reason, two_sides = None, getattr(config, "is_encoder_decoder", False)
+    if task == "seq2seq" and not two_sides:
+        reason = f"'{config.model_type}' is no encoder-decoder: it does not read one text and write another"
+    elif task == "seq2seq" and config.model_type in MANY_LANGUAGES:
+        reason = f"'{config.model_type}' translates between many languages and has to be told which"
+    elif two_sides and task != "seq2seq":
+        reason = f"'{config.model_type}' is an encoder-decoder, which is trained by the objective seq2seq alone"
+    elif type(config) not in auto_class(task)._model_mapping:
         reason = f"transformers has no {task.replace('_', ' ')} model of type '{config.model_type}'"
-    elif getattr(config, "is_encoder_decoder", False):
-        reason = f"'{config.model_type}' is an encoder-decoder, which luthier does not train yet"
-    elif (
-        task == "causal_lm"
-        and type(config) in AutoModelForMaskedLM._model_mapping
-        and not getattr(config, "is_decoder", False)
-    ):
+    elif task == "causal_lm" and _is_encoder(config):
         reason = f"'{config.model_type}' is an encoder: it sees the text in both directions and cannot continue one"
+    elif task == "question_answering" and not _is_encoder(config):
+        reason = f"'{config.model_type}' is a decoder: what it says of a passage's first words cannot know the rest"
     elif task == "causal_lm" and any(_classifies(config, other) for other in CLASSIFIERS):
         reason = "the model is a classifier: it names classes, and has no output layer for words"
     if reason:
@@ -130,21 +143,36 @@ def supports(config: Any, task: Task, source: str) -> None:
             reason,
             where=source,
             expected=_WANTED.get(task, "an encoder or a decoder"),
-            remedy="choose another model"
-            + (", or the objective classify for an encoder or a classifier" if task == "causal_lm" else ""),
+            remedy="choose another model" + _or_another_objective(task, two_sides),
         )
+
+
+def _or_another_objective(task: Task, two_sides: bool) -> str:
+    if two_sides:
+        return "" if task == "seq2seq" else ", or the objective seq2seq"
+    if task == "seq2seq":
+        return ", or the objective causal_lm for a decoder"
+    return ", or the objective classify for an encoder or a classifier" if task == "causal_lm" else ""
 
 
 def same_head(folder: Path, task: Task, labels: Sequence[str] | None) -> bool:
     """Whether the checkpoint's head is the one asked for: the same classes in the same order."""
+    config = read_json(folder / CONFIG)
+    if task == "question_answering":  # a classifier's head may have two outputs, too, by the same name
+        return any(str(name).endswith("ForQuestionAnswering") for name in config.get("architectures") or ())
     if task not in CLASSIFIERS or labels is None:
         return True
-    config = read_json(folder / CONFIG)
     named = config.get("id2label") or {}
     kinds = [str(name) for name in config.get("architectures") or ()]
     if kinds and not any(name.endswith(CLASSIFIERS[task]) for name in kinds):
         return False
     return [named[key] for key in sorted(named, key=int)] == list(labels)
+
+
+def _is_encoder(config: Any) -> bool:
+    from transformers import AutoModelForMaskedLM
+
+    return type(config) in AutoModelForMaskedLM._model_mapping and not getattr(config, "is_decoder", False)
 
 
 def _classifies(config: Any, task: str) -> bool:

@@ -18,10 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..core.contracts import WRITERS
 from ..core.errors import ModelError, first_line, out_of_memory
 from .carried import carried_in, put_on
 from .cast import cast
 from .configuration import ProblemType, Task, auto_class, configuration, plain_configuration, same_head, supports
+from .encoder_decoder import start_token
 from .files import CONFIG
 from .fold import fold_adapter
 from .heads import head_parameters
@@ -29,9 +31,9 @@ from .pooling import Pooling, pooling_of
 from .source import Resolved, adapter_base, check_source, fetch, refuse_circle, resolve, weight_files
 from .tokens import load_tokenizer, spare_tokens, stop_tokens
 from .weights import refuse_infinite
+from .words import name_classes, word_task
 
 __all__ = [
-from .words import name_classes, word_task
     "Loaded",
     "ProblemType",
     "Resolved",
@@ -73,19 +75,22 @@ def load_model(
     device: torch.device | str = "cpu",
     dropout: float | None = None,
     seed: int = 0,
+    words: bool = False,
 ) -> Loaded:
     """The model that `source` names, with the head that `task` asks for.
 
-    words: bool = False,
     labels: the classes in order; None keeps those of a model that classifies already. A head whose classes differ from
     `labels` is replaced by a fresh one. dropout: sets every dropout of the model's configuration; None keeps its own.
     A folder with a PEFT adapter gives its base with the adapter folded in (in float32), so that a next phase starts
     from plain weights. Fresh weights depend on `seed` alone; the global random state is left as it was.
+    words: the language model itself, with `labels` in its configuration, in place of a head of classes.
     Errors: ModelError with what was found and the remedy.
     """
     found = fetch(resolve(source))
-    words: the language model itself, with `labels` in its configuration, in place of a head of classes.
     base, links = _base_and_adapters(found)
+    carried = carried_in(_folder(base))
+    if words or (carried is not None and carried.words):
+        task = word_task(_folder(base))
     with quiet():
         config = configuration(_folder(base), base.source, task, labels, problem, dropout)
         tokenizer, pad_note = load_tokenizer(_tokenizer_folder(found, base))
@@ -164,7 +169,7 @@ def _from_folder(
     """The model with the folder's weights, and the names of what had to be made new."""
     files = weight_files(folder)
     skeleton = _skeleton(auto_class(task), config, folder)
-    head = _with_other_names(skeleton, head_parameters(skeleton)) if task != "causal_lm" else set()
+    head = set() if task in WRITERS else _with_other_names(skeleton, head_parameters(skeleton))
     try:
         stored = _stored_names(files)
         with torch.random.fork_rng(devices=[]):
@@ -273,7 +278,7 @@ def _without(files: Sequence[Path], head: set[str]) -> dict[str, torch.Tensor]:
 
 def _old_head(stored: Sequence[str], skeleton: Any, task: Task) -> set[str]:
     """Stored weights of a head that is replaced or not asked for: those outside the body, and a pooler."""
-    if task == "causal_lm":
+    if task in WRITERS:
         return set()
     prefix = skeleton.base_model_prefix + "."
     prefixed = any(name.startswith(prefix) for name in stored)
@@ -291,7 +296,7 @@ def _accounted(missing: set[str], unexpected: set[str], folder: Path, task: Task
     raise ModelError(
         "weights do not match the model; " + "; ".join(parts),
         where=str(folder),
-        expected=f"all weights of a {task.replace('_', ' ')} model" + ("" if task == "causal_lm" else " but its head"),
+        expected=f"all weights of a {task.replace('_', ' ')} model" + ("" if task in WRITERS else " but its head"),
         remedy="give a checkpoint made for this task, or copy the folder again if files were lost",
     )
 
@@ -315,12 +320,14 @@ def _settle(model: Any, tokenizer: Any, task: Task) -> None:
     A language model's own configuration keeps its padding id, since transformers blocks the gradient of that row; a
     classifier's must name it, since transformers finds the last token of a padded row by it.
     """
-    if task != "causal_lm":
+    if task not in WRITERS:
         model.config.pad_token_id = tokenizer.pad_token_id
         return
     settings = model.generation_config
     settings.eos_token_id = stop_tokens(tokenizer, settings.eos_token_id) or None
     settings.pad_token_id = tokenizer.pad_token_id
+    if task == "seq2seq":
+        settings.decoder_start_token_id = start_token(model)
 
 
 def _own_memory(model: nn.Module) -> nn.Module:

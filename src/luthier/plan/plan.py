@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..core.component import describe
-from ..core.contracts import Role, Row
+from ..core.contracts import WRITERS, Role, Row
 from ..core.evidence import CheckContext
 from ..core.example import Example
 from ..core.on_policy import OnPolicy, judges_of
@@ -179,7 +179,7 @@ class _Planning:
             # The base of a task with a fresh head trains that head first: the forward half of the first phase.
             base_seconds=found[0].seconds / 2 if uses_base and loaded.fresh else 0.0,
             template=self._template(encoding),
-            stop=tuple(spelled) if self.recipe.phases[-1].objective.task == "causal_lm" else (),
+            stop=tuple(spelled) if self.recipe.phases[-1].objective.task in WRITERS else (),
             samples=tuple(self.samples),
             tokenizer=loaded.tokenizer,
         )

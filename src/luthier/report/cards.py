@@ -139,6 +139,8 @@ _TASKS = {
     "ordinal": "text-classification",
     "reward": "text-classification",
     "score": "text-classification",
+    "seq2seq": "text2text-generation",
+    "span": "question-answering",
     "tag": "token-classification",
 }
 """What the hub calls the tasks of objectives; the others write text."""
@@ -148,7 +150,9 @@ _LOADS = {
     "text-classification": ("AutoModelForSequenceClassification", "sequence_classification"),
     "token-classification": ("AutoModelForTokenClassification", "token_classification"),
     "fill-mask": ("AutoModelForMaskedLM", "masked_lm"),
+    "question-answering": ("AutoModelForQuestionAnswering", "question_answering"),
     "sentence-similarity": ("AutoModel", "features"),
+    "text2text-generation": ("AutoModelForSeq2SeqLM", "seq2seq"),
 }
 """The class of transformers that loads a model for a task, and what Luthier's loader calls the task."""
 
