@@ -1,7 +1,7 @@
 """Roles: a model as objectives see it, by verbs. Packed where the model can be, padded where it cannot; same numbers.
 
-Shapes: S sequences, T tokens, N supervised tokens, H wide, C classes. Errors: ModelError for encoder-decoders and
-for a verb that the model has no head for.
+Shapes: S sequences, T tokens, N supervised tokens, H wide, C classes. Errors: ModelError for a verb that the
+model has no head for.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from .attention import (
     position_offset,
     transformer_of,
 )
+from .encoder_decoder import TwoSides
 from .fused import fuse
 from .grid import Grid, rerouted
 from .head_probe import head_agrees
@@ -96,13 +97,10 @@ class Role:
             found = [self.logps(part.batch, smoothing, alike=alike) for part in parts]
             return joined([part.supervised for part in parts], found)
         at = batch.supervised.nonzero()[:, 0]
-        if batch.targets is not None:
-            hidden, targets = self._below_output(inner, head, batch, at), batch.targets.index_select(0, at)
-        else:
-            targets = batch.ids.index_select(0, at)
-            if not head_is_last(inner, self.pad):
-                return logps_of_logits(self._logits_of_forward(inner, batch, at - 1), targets, smoothing)
-            hidden = self._hidden(inner, batch).index_select(0, at - 1)
+        targets = (batch.ids if batch.targets is None else batch.targets).index_select(0, at)
+        hidden = self._told_from(inner, head, batch, at)
+        if hidden is None:
+            return logps_of_logits(self._logits_of_forward(inner, batch, at - 1), targets, smoothing)
         return self._of_states(inner, hidden, targets, smoothing, alike=alike)
 
     def logps_and_states(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -151,12 +149,9 @@ class Role:
             ]
             return tuple(joined([part.supervised for part in parts], column) for column in zip(*found, strict=True))
         at = batch.supervised.nonzero()[:, 0]
-        if batch.targets is not None:
-            hidden = self._below_output(inner, head, batch, at)
-        elif not head_is_last(inner, self.pad):
+        hidden = self._told_from(inner, head, batch, at)
+        if hidden is None:
             return read(self._logits_of_forward(inner, batch, at - 1), *given)
-        else:
-            hidden = self._hidden(inner, batch).index_select(0, at - 1)
         softcap, scale = bending(inner)
         vocabulary = inner.config.get_text_config().vocab_size
         return read_through(head, hidden, read, *given, vocabulary=vocabulary, softcap=softcap, scale=scale)
@@ -240,6 +235,12 @@ class Role:
         limit = None if self.packed else frequency_limit(inner.config.get_text_config())
         return [] if limit is None else parts_of(batch, limit)
 
+    def _told_from(self, inner: PreTrainedModel, head: nn.Module, batch: Batch, at: Tensor) -> Tensor | None:
+        """[N, H] what the output layer reads to tell the tokens `at`; None where more than that makes the logits."""
+        if batch.targets is not None:
+            return self._below_output(inner, head, batch, at)
+        return self._hidden(inner, batch).index_select(0, at - 1) if head_is_last(inner, self.pad) else None
+
     def _hidden(self, inner: PreTrainedModel, batch: Batch) -> Tensor:
         """[T, H] below the output layer, at the tokens of the batch."""
         grid = Grid.of(batch)
@@ -309,21 +310,26 @@ class Role:
         plain, places = unshared(batch)
         return inputs | {"cu_seq_lens_q": plain.starts.cpu(), "cu_seq_lens_k": places}
 
+    def _embedded(self, inner: PreTrainedModel, batch: Batch) -> tuple[nn.Module, Tensor]:
+        """What looks tokens up, and how many its row has for each, as the model is given them."""
+        lengths = batch.starts.diff()
+        each = lengths.index_select(0, sequence_index(batch.starts))[None] if self.packed else lengths[:, None]
+        return inner.get_input_embeddings(), each
+
     @contextmanager
     def _calling(self, inner: PreTrainedModel, batch: Batch) -> Iterator[None]:
         with ExitStack() as stack:
             if self.packed:
                 stack.enter_context(packed_call())
             if self.embedding_noise > 0 and self.model.training:
-                lengths = batch.starts.diff()
-                if self.packed:
-                    lengths = lengths.index_select(0, sequence_index(batch.starts))[None]
-                else:
-                    lengths = lengths[:, None]
-                layer = inner.get_input_embeddings()
+                layer, lengths = self._embedded(inner, batch)
                 hook = layer.register_forward_hook(_noise(self.embedding_noise, lengths))
                 stack.callback(hook.remove)
             yield
+
+
+class _TwoSided(TwoSides, Role):
+    """The role of an encoder-decoder."""
 
 
 def models_for(
@@ -357,12 +363,9 @@ def role_of(model: nn.Module, pad: int, pooling: Pooling | None = None) -> Role:
     The probe runs once for each loaded model (a few forward passes over 18 tokens), adapted or not.
     """
     inner = transformer_of(model)
-    if inner.config.is_encoder_decoder:
-        raise ModelError(
-            f"{type(inner).__name__} has an encoder and a decoder",
-            expected="a causal language model or an encoder",
-        )
     fuse(inner)
+    if inner.config.is_encoder_decoder:
+        return _TwoSided(model, pad, None)
     pooling = pooling or Pooling()
     role = Role(model, pad, position_offset(model, pad), pooling=pooling)
     masked = _fills_masks(inner)
