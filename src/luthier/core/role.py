@@ -48,6 +48,10 @@ class Role(Protocol):
         """[N, C] logits of the model's token-classification head at the supervised tokens, in batch order."""
         ...
 
+    def span_logits(self, batch: Batch) -> Tensor:
+        """[T, 2] logits of the model's question-answering head: of an answer's first token, and of its last."""
+        ...
+
     def vectors(self, batch: Batch) -> Tensor:
         """[S, H] float32 vectors of texts, pooled as the model's folder asks; of rows that branch [B, H]."""
         ...

@@ -116,7 +116,7 @@ def open_model(
     if earlier is not None:
         source = _merged(setting, earlier)
     assert source is not None
-    facts = facts_of(setting, number) if phase.objective.task in CLASSIFIERS else {}
+    facts = facts_of(setting, number) if phase.objective.task in (*CLASSIFIERS, "question_answering") else {}
     several = facts.get("multi_label", False)
     loaded = load_model(
         source,
@@ -127,10 +127,10 @@ def open_model(
         device=setting.compute.device,
         dropout=dropout,
         seed=setting.seed,
-    )
         words=phase.adaptation.words and not base,
-    if "target" in facts:  # the units of what the head says go wherever the model goes
-        loaded.model.config.target = facts["target"]
+    )
+    for name in facts.keys() & {"target", "span"}:  # how to read what the head says goes wherever the model goes
+        setattr(loaded.model.config, name, facts[name])
     if loaded.carried is not None:
         raise ModelError(
             f"the model carries the adaptation {loaded.carried}, which cannot be folded into its weights",
@@ -172,10 +172,10 @@ def adapted(
         model = adaptation.apply(loaded.model)
     except ModelError as error:
         raise ModelError([problem.at(f"phases.{number}.adaptation") for problem in error.problems]) from error
+    adaptation.furnish(model, loaded.tokenizer)
     if trained:
         adaptation.load(model, setting.result(number))
     return replace(loaded, model=model.to(setting.compute.device))
-    adaptation.furnish(model, loaded.tokenizer)
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------
@@ -215,7 +215,8 @@ def _max_length(phase: Phase, loaded: Loaded) -> int:
     config = loaded.model.config
     own = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if phase.max_length is not None:
-        if own is not None and phase.max_length > own:
+        # T5 counts from each token on: its n_positions is the length that it was trained at.
+        if own is not None and phase.max_length > own and not hasattr(config, "relative_attention_num_buckets"):
             raise RecipeError(
                 f"max_length is {phase.max_length}, and the model takes {own} tokens",
                 where=f"phase '{phase.name}'",

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
-from transformers import PreTrainedModel
+from torch import Tensor, nn
+from transformers import AutoModelForQuestionAnswering, PreTrainedModel
 
 from ..core.contracts import Batch, Role
 from ..functional.logprobs import logps_of_logits
 from .attention import REFUSALS, probe_ids, still
 from .grid import Grid
 
-__all__ = ["head_agrees"]
+__all__ = ["head_agrees", "said", "tells_spans"]
 
 _agrees: WeakKeyDictionary[nn.Module, dict[bool, bool]] = WeakKeyDictionary()
 
@@ -28,14 +29,16 @@ def head_agrees(model: PreTrainedModel, role: Role, pad: int, packed: bool) -> b
         grid = Grid.of(batch)
         with still(model):
             padded = {"input_ids": grid.spread(batch.ids, pad), "attention_mask": grid.mask.long()}
-            wanted = model(**padded).logits.float()
+            wanted = said(model(**padded)).float()
             try:
                 if model.get_output_embeddings() is not None:
                     found = role.logps(batch)
                     at = grid.at[batch.supervised]
                     wanted = logps_of_logits(wanted.flatten(0, 1)[at], batch.ids[batch.supervised])
                 elif wanted.dim() == 3:
-                    found = role.token_logits(batch).float()
+                    marked = batch.supervised
+                    spans = tells_spans(model)
+                    found = (role.span_logits(batch)[marked] if spans else role.token_logits(batch)).float()
                     wanted = wanted.flatten(0, 1)[grid.at[batch.supervised]]
                 else:
                     found = role.class_logits(batch).float()
@@ -46,6 +49,19 @@ def head_agrees(model: PreTrainedModel, role: Role, pad: int, packed: bool) -> b
         tolerance = (2e-1 if reduced else 1e-4) * float(wanted.norm())
         known[packed] = found.shape == wanted.shape and float((found - wanted).norm()) <= tolerance
     return known[packed]
+
+
+def tells_spans(model: PreTrainedModel) -> bool:
+    """Whether its head tells where in a text an answer begins and ends."""
+    return AutoModelForQuestionAnswering._model_mapping.get(type(model.config), None) is type(model)
+
+
+def said(output: Any) -> Tensor:
+    """The logits of a head's output; of a question-answering head both, beside each other in the last dimension."""
+    if "start_logits" in output:
+        return torch.stack([output.start_logits, output.end_logits], dim=-1)
+    logits: Tensor = output.logits
+    return logits
 
 
 def _probe_batch(model: PreTrainedModel, pad: int) -> Batch:

@@ -33,7 +33,7 @@ from .attention import (
 from .encoder_decoder import TwoSides
 from .fused import fuse
 from .grid import Grid, rerouted
-from .head_probe import head_agrees
+from .head_probe import head_agrees, said, tells_spans
 from .output_layer import bending, head_is_last
 from .pooling import Pooling, pool
 from .prompt import has_prompt
@@ -196,6 +196,17 @@ class Role:
         logits, taken = self._at_tokens(inner, batch, batch.supervised.nonzero()[:, 0])
         return taken(logits)
 
+    def span_logits(self, batch: Batch) -> Tensor:
+        """[T, 2] logits of transformers' own question-answering head: of an answer's first token, and of its last."""
+        inner = transformer_of(self.model)
+        if not tells_spans(inner):
+            raise ModelError(f"{type(inner).__name__} has no question-answering head")
+        parts = self._parts(inner, batch)
+        if parts:
+            return joined([part.tokens for part in parts], [self.span_logits(part.batch) for part in parts])
+        logits, taken = self._at_tokens(inner, batch, torch.arange(len(batch.ids), device=batch.ids.device))
+        return taken(logits)
+
     def mask_logits(self, batch: Batch) -> Tensor:
         """[N, V] logits of a masked language model over its vocabulary at the supervised tokens, in batch order."""
         inner = transformer_of(self.model)
@@ -262,7 +273,7 @@ class Role:
             return states[0] if places is None else states.flatten(0, 1).index_select(0, places)
 
         with self._calling(inner, batch), rerouted(inner, inputs, chosen):
-            logits: Tensor = inner(input_ids=inputs["input_ids"]).logits
+            logits = said(inner(input_ids=inputs["input_ids"]))
         return logits, taken
 
     def _below_output(self, inner: PreTrainedModel, head: nn.Module, batch: Batch, at: Tensor) -> Tensor:
@@ -301,9 +312,12 @@ class Role:
 
     def _inputs(self, batch: Batch, grid: Grid) -> dict[str, Tensor]:
         refuse_rowless(int(batch.ids.max()), transformer_of(self.model).config)
+        types: dict[str, Tensor] = {}
+        if batch.types is not None and getattr(transformer_of(self.model).config, "type_vocab_size", 0) > 1:
+            types["token_type_ids"] = batch.types[None] if self.packed else grid.spread(batch.types, 0)
         if self.offset is None:
-            return {"input_ids": grid.spread(batch.ids, self.pad), "attention_mask": grid.mask.long()}
-        inputs = {"input_ids": batch.ids[None], "position_ids": batch.positions[None] + self.offset}
+            return {"input_ids": grid.spread(batch.ids, self.pad), "attention_mask": grid.mask.long()} | types
+        inputs = {"input_ids": batch.ids[None], "position_ids": batch.positions[None] + self.offset} | types
         # Attention reads the boundaries' values in every layer: on the CPU that waits for nothing.
         if batch.branches is None:
             return inputs | {"cu_seq_lens_q": batch.starts.cpu()}

@@ -29,7 +29,9 @@ __all__ = ["Span"]
 
 
 class Span(Objective):
-    """Where every training question has an answer, a prediction always names one; else it may name none."""
+    """Where every training question has an answer, a prediction always names one; else it may name none. How answers
+    are read stands in the exported configuration as `span`, where `luthier generate` finds it.
+    """
 
     example: ClassVar[dict[str, Any]] = {"stride": 32, "longest": 12}
     needs: ClassVar[frozenset[str]] = frozenset({"question"})
