@@ -21,7 +21,7 @@ __all__ = ["NOTES", "TARGET", "articles", "text"]
 TARGET = Path(__file__).parent.parent / "src/luthier/embedded/data/shop-questions.json"
 SEED = 1884
 """Any number would do; this one fixes the file."""
-NOTES, ANSWERED, UNANSWERED = 100, 3, 1
+NOTES, ANSWERED, UNANSWERED = 150, 3, 1
 """Notes, and of each the questions with an answer and without one."""
 
 _STRINGS = (
