@@ -36,7 +36,7 @@ __all__ = ["CONTENT_FREE", "Bank", "LabelWords", "Prompt", "Score"]
 Score = Literal["mean", "sum"]
 CONTENT_FREE = ("N/A", "[MASK]", "")
 """Texts that say nothing: what a model makes of them is what it thinks of the classes by themselves."""
-_LONGEST, _TOGETHER = 2048, 8192
+_LONGEST, _TOGETHER = 2048, 16384
 _BETWEEN = "\n\n"
 
 
@@ -142,7 +142,8 @@ class _Reader(nn.Module):
         shown = self._examples(texts)
         prompts = [self._fitted(text, rows, room) for text, rows in zip(texts, shown, strict=True)]
         found = torch.zeros(len(texts), len(labels), device=self._device)
-        lengths = [len(ids) + sum(map(len, labels)) for ids in prompts]
+        # Attention works on a copy of the prompt for each class.
+        lengths = [len(labels) * len(ids) + sum(map(len, labels)) for ids in prompts]
         order = sorted(range(len(texts)), key=lambda index: (-lengths[index], index))
         for chosen in micro_batches(order, lengths, _TOGETHER):
             batch = pack([_branched(str(index), prompts[index], labels) for index in chosen]).to(self._device)
