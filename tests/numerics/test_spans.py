@@ -167,8 +167,8 @@ def window(starts: list[float], ends: list[float], first: int = 0) -> Any:
 
 
 def test_the_best_answer_by_hand() -> None:
-    # The likeliest ends, 4 before 1, make no answer; of those that do, tokens 1 to 3 (3 + 2) are likeliest.
-    one = window([0.5, 3.0, 0.0, 0.0, 4.0], [0.25, 5.0 - 9, 0.0, 2.0, 0.5])
+    # The likeliest ends, 4 before 1, make no answer, and 8 is no part of the passage; tokens 1 to 3 (3 + 2) are it.
+    one = window([8.0, 3.0, 0.0, 0.0, 4.0], [-7.25, 5.0 - 9, 0.0, 2.0, 0.5])
     assert best_answer([one], 30) == (0, 6, 5.0 - 0.75)
     assert best_answer([one], 2) == (6, 8, 4.5 - 0.75)
     other = window([-2.0, 0.0, 9.0], [-1.0, 0.0, 0.0], first=8)

@@ -317,8 +317,8 @@ class Encoding:
         return begin, [last] if not end and last is not None else end
 
     def know(self, examples: Sequence[Example]) -> None:
-        """Tokenizes the texts of these examples together, which is faster; conversations are left for later."""
-        plain = [example for example in examples if example.parts.keys().isdisjoint(("messages", "prompt"))]
+        """Tokenizes these texts together, which is faster; conversations and questions are left for later."""
+        plain = [example for example in examples if example.parts.keys().isdisjoint(("messages", "prompt", "question"))]
         texts = list(dict.fromkeys(map(_whole_text, plain)))
         self._known = dict(zip(texts, self._batch(texts), strict=True)) if texts else {}
 
