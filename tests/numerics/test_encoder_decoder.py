@@ -107,7 +107,7 @@ def test_rows_of_like_lengths_go_through_together_and_come_back_in_order(
     model = make_t5()
     role = role_of(model, PAD)
     together = role.logps(pack(rows))
-    monkeypatch.setattr(encoder_decoder, "alike", lambda *lengths: alike.alike(*lengths, cost=3))
+    monkeypatch.setattr(encoder_decoder, "alike", lambda *lengths, cost: alike.alike(*lengths, cost=3))
     calls = []
     handle = model.encoder.register_forward_hook(lambda *call: calls.append(call))
     apart = role.logps(pack(rows))

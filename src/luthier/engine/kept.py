@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..functional.alike import pass_cost
 from ..functional.logprobs import CHUNK, SLICE
 from ..functional.pack_plan import plan_of
 from ..models.fused import is_one_operation
@@ -92,7 +93,7 @@ def activation_bytes(
     if not learning:
         return out
     if config.is_encoder_decoder:
-        return _two_sided_bytes(model, shapes, tokens, lengths, recomputes) + out
+        return _two_sided_bytes(model, config, shapes, tokens, lengths, recomputes) + out
     dropped = shapes.width * _hidden_dropouts(model) // shapes.blocks + _lora_dropouts(model, shapes.size) // learning
     each = 6 * shapes.width + 2 * shapes.queries + 2 * shapes.keys + _inner_copies(model) * shapes.inner
     block = tokens * (shapes.size * each + dropped) + _attention_bytes(shapes, tokens, lengths)
@@ -101,23 +102,31 @@ def activation_bytes(
     return learning * block + out
 
 
-def _two_sided_bytes(model: nn.Module, shapes: _Shapes, tokens: int, lengths: Sequence[int], recomputes: bool) -> int:
+def _two_sided_bytes(
+    model: nn.Module, config: Any, shapes: _Shapes, tokens: int, lengths: Sequence[int], recomputes: bool
+) -> int:
     """What the blocks of an encoder-decoder keep, at most: as if all tokens went through the side of more blocks.
 
-        L (m (e (B + 4 H + 2 Q + 4 K) + D) + 2 e heads places)
+        L p (m (e (10 H + 4 Q + 2 K + g F) + D) + (4 [kept] + 10 [dropped]) heads places)
 
-    A decoder's block attends twice. Scores are whole, since positions are a bias to them: of a row of l tokens on both
-    sides together, and padded among rows of like lengths, l * l and fewer.
+    A decoder's block attends twice. Scores are whole and in float32, since positions are a bias to them: of a row of l
+    tokens on both sides together, l * l and fewer. p: what padding rows among their like makes of m. Gated inner layers
+    compute their activation in steps, each of which is kept.
     """
     blocks = [name.rpartition(".")[0] for name, _ in layers(model)]
     most = max(Counter(blocks).values())
-    each = 10 * shapes.width + 4 * shapes.queries + 6 * shapes.keys + _inner_copies(model) * shapes.inner
+    copies = 8 if getattr(config, "is_gated_act", False) else 2
+    each = 10 * shapes.width + 4 * shapes.queries + 2 * shapes.keys + copies * shapes.inner
     dropped = shapes.width * _hidden_dropouts(model) // len(blocks) + _lora_dropouts(model, shapes.size) // len(blocks)
     found, counts = np.unique(np.asarray(lengths, dtype=np.int64), return_counts=True)
     there = np.minimum(np.cumsum((found * counts)[::-1]), tokens)
     places = float((found[::-1] * np.diff(there, prepend=0)).sum()) * tokens / int(there[-1])
-    block = tokens * (shapes.size * each + dropped) + round(2 * shapes.size * shapes.heads * places)
-    return shapes.size * tokens * most * shapes.width + block if recomputes else most * block
+    drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+    spare = 2 * pass_cost(next(model.parameters()).device.type)
+    padded = min(1 + spare / tokens, int(found[-1]) * int(counts.sum()) / int(found @ counts))
+    scores = (4 + 10 * drops) * shapes.heads * places
+    block = round(padded * (tokens * (shapes.size * each + dropped) + scores))
+    return round(padded * shapes.size * tokens * most * shapes.width) + block if recomputes else most * block
 
 
 def learning_blocks(model: nn.Module, trained: Sequence[nn.Parameter]) -> int:

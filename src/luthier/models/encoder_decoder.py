@@ -24,7 +24,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ..core.contracts import Batch
 from ..core.errors import ModelError
-from ..functional.alike import alike
+from ..functional.alike import alike, pass_cost
 from .attention import probe_ids, still
 from .output_layer import bending
 from .rotary import Part, part_of
@@ -103,7 +103,8 @@ class TwoSides:
         sides = _Sides.of(batch)
         longest = torch.zeros_like(sides.prompts).scatter_reduce(0, sides.rows, sides.answer_lengths, "amax")
         counts = torch.bincount(sides.rows, minlength=batch.size)
-        groups = alike(sides.prompt_lengths.cpu().numpy(), longest.cpu().numpy(), counts.cpu().numpy())
+        first, second, texts = (one.cpu().numpy() for one in (sides.prompt_lengths, longest, counts))
+        groups = alike(first, second, texts, cost=pass_cost(batch.ids.device.type))
         if len(groups) < 2:
             return []
         return [part_of(batch, torch.from_numpy(group).to(batch.ids.device)) for group in groups]

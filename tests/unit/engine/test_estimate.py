@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny import make_bert, make_llama
+from tiny import make_bert, make_llama, make_t5
 
 from luthier.core.component import build
 from luthier.core.contracts import Row
@@ -64,6 +65,11 @@ def kept_by(model: torch.nn.Module, lengths: Sequence[int] = FOUR, objective: st
         Row(f"r{i}", np.arange(n) % 380 + 5, (np.arange(n) > 0) & (objective != "classify"), **marks)
         for i, n in enumerate(lengths)
     ]
+    if objective == "seq2seq":  # of each row a third is the answer
+        rows = [
+            replace(row, supervised=np.arange(n) > n - n // 3, branches=(n // 3,))
+            for row, n in zip(rows, lengths, strict=True)
+        ]
     weights = {p.data_ptr() for p in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -127,6 +133,28 @@ def test_kept_activations_of_an_encoder_are_near_what_autograd_keeps(
     model = build("adaptations", adaptation).apply(made.to(dtype)).train()
     found = activation_bytes(model, sum(lengths), lengths) / kept_by(model, lengths, "classify")
     assert 0.98 < found < 1.03
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS["alike"], LENGTHS["one beyond a block"], LENGTHS["filled up"]], ids=str)
+@pytest.mark.parametrize(
+    ("adaptation", "dtype", "changes"),
+    [
+        ("full", torch.float32, {"dropout_rate": 0.1}),
+        ("full", torch.bfloat16, {"dropout_rate": 0.1}),
+        ("full", torch.float32, {"feed_forward_proj": "gated-gelu"}),
+        (DROPPED, torch.bfloat16, {"dropout_rate": 0.1}),
+        ("lora", torch.float32, {}),
+    ],
+    ids=str,
+)
+def test_kept_activations_of_an_encoder_decoder_are_at_most_the_estimate(
+    adaptation: object, dtype: torch.dtype, changes: dict[str, Any], lengths: tuple[int, ...]
+) -> None:
+    wide = {"num_layers": 4, "d_model": 64, "d_ff": 176, "d_kv": 16}
+    model = build("adaptations", adaptation).apply(make_t5(**wide, **changes).to(dtype)).train()
+    role_of(model, 0).logps(pack([Row("r", np.arange(8) + 5, np.arange(8) > 5, branches=(3,))]))  # probes once
+    found = activation_bytes(model, sum(lengths), lengths) / kept_by(model, lengths, "seq2seq")
+    assert 1 < found < 2.5
 
 
 def test_a_micro_batch_is_taken_to_hold_the_rows_that_keep_most() -> None:
