@@ -91,6 +91,8 @@ def test_a_wider_teachers_states_are_learned_and_its_maps_are_left_behind(llama_
     taught["state_distance"] = "cosine"
     recipe = lm_recipe(llama_folder, data, objective={"distill": taught}, adaptation="full", epochs=3, checks=[])
     assert plan(recipe).phases[0].steps > 4
+    with pytest.raises(ModelError, match=r"the teacher has 2 layers, 0 to 1, and layer 2 is asked for"):
+        luthier.run(recipe, ["phases.0.objective.distill.layers=[[0, 2]]"], out=tmp_path / "beyond")
     run = luthier.run(recipe, out=tmp_path / "run")
     told = steps(run.folder)
     assert {*told[0]["terms"]} == {"nll", "divergence", "states"}

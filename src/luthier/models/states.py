@@ -45,14 +45,7 @@ def hearing(model: nn.Module, batch: Batch, layers: Sequence[int]) -> Iterator[H
     Errors: ModelError for layers that the model has not, for a model with a trained prompt before its texts, and for
     one that takes the batch in several parts.
     """
-    inner = transformer_of(model)
-    name, count = layer_list(inner)
-    beyond = [number for number in layers if number >= count]
-    if beyond:
-        raise ModelError(
-            f"the model has {count} layers, 0 to {count - 1}, and layer {beyond[0]} is asked for",
-            expected=f"numbers from 0 to {count - 1}",
-        )
+    inner, name = transformer_of(model), _list_with(model, layers, "model")
     if has_prompt(model):
         raise ModelError(
             "the states of a model with a trained prompt are those of more tokens than its texts have",
@@ -79,6 +72,18 @@ def hearing(model: nn.Module, batch: Batch, layers: Sequence[int]) -> Iterator[H
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _list_with(model: nn.Module, layers: Sequence[int], what: str) -> str:
+    """The name of the list of a model's layers. Errors: ModelError where some of `layers` are not in it."""
+    name, count = layer_list(transformer_of(model))
+    beyond = [number for number in layers if number >= count]
+    if beyond:
+        raise ModelError(
+            f"the {what} has {count} layers, 0 to {count - 1}, and layer {beyond[0]} is asked for",
+            expected=f"numbers from 0 to {count - 1}",
+        )
+    return name
 
 
 def _width_of(model: nn.Module) -> int:
@@ -116,14 +121,17 @@ def apart(
 
 def projections(models: Models, pairs: Sequence[tuple[int, int]]) -> nn.Module | None:
     """For each pair of layers a linear map from the policy's width to the teacher's, drawn alike every time; None where
-    the widths are the same, and states are compared as they are.
+    the widths are the same, and states are compared as they are. Errors: ModelError for layers that one has not.
     """
     if not pairs:
         return None
-    ours, theirs = (_width_of(role.model) for role in (models.policy, models.role("teacher")))
+    student, teacher = models.policy.model, models.role("teacher").model
+    _list_with(student, [layer for layer, _ in pairs], "student")
+    _list_with(teacher, [layer for _, layer in pairs], "teacher")
+    ours, theirs = _width_of(student), _width_of(teacher)
     if ours == theirs:
         return None
-    device = next(models.policy.model.parameters()).device
+    device = next(student.parameters()).device
     generator = torch.Generator().manual_seed(0)
     maps = [nn.Linear(ours, theirs, bias=False, device=device) for _ in pairs]
     with torch.no_grad():
