@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -77,6 +78,12 @@ def test_answers_are_found_in_windows(
     file.write_text("night night moon moon moon", encoding="utf-8")
     assert generated(capsys, folder, "Which?", "--context", str(file)) == {"answer": None}
     assert "passage that holds its answer" in generated(capsys, folder, "Which?")
+    monkeypatch.setattr("sys.stdin", io.StringIO(passage))
+    assert generated(capsys, folder, "Which?", "--context", "-") == found
+    file.write_bytes(b"night \xff")
+    assert "the passage cannot be read" in generated(capsys, folder, "Which?", "--context", str(file))
+    file.write_bytes(b" ")
+    assert "the passage is empty" in generated(capsys, folder, "Which?", "--context", str(file))
 
 
 def test_a_tagger_prints_spans(bert_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

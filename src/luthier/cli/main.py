@@ -111,7 +111,8 @@ def generate(
     max_new_tokens: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
     temperature: Annotated[float | None, typer.Option(min=0.0, show_default=False)] = None,
     context: Annotated[
-        str | None, typer.Option(help="The passage that holds the answer, or its file; - is standard input.")
+        str | None,
+        typer.Option(help="The passage that holds the answer, or its file; - is standard input.", show_default=False),
     ] = None,
     seed: int = 1,
 ) -> None:
@@ -138,7 +139,7 @@ def _marked(folder: Path, text: str, context: str | None, task: str | None) -> s
     """What a model marks in a text, or in a passage, as JSON."""
     import json
 
-    from .marks import answer_in, marked
+    from .marks import answer_in, marked, passage_of
 
     if task != "question_answering" and context is not None:
         raise LuthierError(
@@ -152,10 +153,7 @@ def _marked(folder: Path, text: str, context: str | None, task: str | None) -> s
             where=str(folder),
             expected="--context with the passage, or the name of its file",
         )
-    with contextlib.suppress(OSError):  # a passage is too long for a file's name
-        if context == "-" or Path(context).is_file():
-            context = sys.stdin.read() if context == "-" else Path(context).read_text(encoding="utf-8")
-    return json.dumps(answer_in(folder, text, context), ensure_ascii=False)
+    return json.dumps(answer_in(folder, text, passage_of(context)), ensure_ascii=False)
 
 
 @app.command()

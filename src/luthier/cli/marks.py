@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import LuthierError
+from ..core.errors import LuthierError, first_line
 from .talk import config_of, model_of
 
 if TYPE_CHECKING:
     from ..core.contracts import Task
     from ..evaluate.subject import ModelSubject
 
-__all__ = ["answer_in", "marked", "marks_spans"]
+__all__ = ["answer_in", "marked", "marks_spans", "passage_of"]
 
 _WORD = re.compile(r"\w+(?:[^\w\s]+\w+)*|[^\w\s]")
 """A word, with the punctuation inside it, or one other sign: near to how tagged sentences are cut."""
@@ -55,6 +56,23 @@ def marked(folder: Path, text: str) -> list[dict[str, Any]]:
         found = spans_of([labels[number] for number in best_path(logps, labels, scheme)])
     places = [(kind, words[first].start(), words[last - 1].end()) for kind, first, last in found]
     return [{"kind": kind, "text": text[begin:end], "start": begin, "end": end} for kind, begin, end in places]
+
+
+def passage_of(given: str) -> str:
+    """The passage that was named: that of standard input (-), of a file, or the text itself. Errors: LuthierError."""
+    try:
+        named = Path(given).is_file()
+    except OSError:  # a passage is too long for a file's name
+        named = False
+    try:
+        text = sys.stdin.read() if given == "-" else Path(given).read_text(encoding="utf-8") if named else given
+    except (OSError, UnicodeDecodeError) as error:
+        raise LuthierError(
+            f"the passage cannot be read: {first_line(error)}", where=given, expected="text in UTF-8"
+        ) from error
+    if not text.strip():
+        raise LuthierError("the passage is empty", where=given, expected="the text that holds the answer")
+    return text
 
 
 def answer_in(folder: Path, question: str, context: str) -> dict[str, Any]:
