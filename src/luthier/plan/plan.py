@@ -236,7 +236,7 @@ class _Planning:
                 max_length=encoding.max_length,
                 trained=trained,
                 parameters=sum(p.numel() for p in model.parameters()),
-                steps=steps,
+                steps=1 if phase.adaptation.solved else steps,
                 tokens=tokens,
                 room=room,
                 probe=probe,

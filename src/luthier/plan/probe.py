@@ -19,6 +19,9 @@ from ..core.recipe import PerStep, Phase, Watch
 from ..engine.device import keep_memory, release_memory
 from ..engine.estimate import weight_bytes
 from ..engine.fit import Fit, fit
+from ..engine.step import measure
+from ..functional.packing import micro_batches, pack
+from ..models.attention import still
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +51,12 @@ class Probe:
 
 
 def probe_training(job: Fit) -> Probe:
-    """Trains a few steps of at most one micro-batch each; the job's model is changed by it, and nothing else."""
+    """Trains a few steps of at most one micro-batch each; the job's model is changed by it, and nothing else.
+
+    What is solved at once takes no step: rows go through the model, which takes the time of it.
+    """
+    if job.adaptation.solved:
+        return _probe_solved(job)
     seen: list[tuple[float, int]] = []
 
     def log(event: str, **values: Any) -> None:
@@ -64,6 +72,19 @@ def probe_training(job: Fit) -> Probe:
     (first, before), (last, after) = seen[0], seen[-1]
     rate = (after - before) / (last - first) if len(seen) > 1 and last > first else result.tokens_per_s
     return Probe(result.steps, after // len(seen), rate, weight_bytes(model) + grown[0], result.micro_tokens)
+
+
+def _probe_solved(job: Fit) -> Probe:
+    rows = spread(job.rows, STEPS * job.micro_tokens)[: None if job.adaptation.fits else ITEMS]
+    parts = micro_batches(range(len(rows)), [len(row.ids) for row in rows], job.micro_tokens)
+    batches = [pack([rows[index] for index in part]).to(job.device) for part in parts]
+    model = job.models.policy.model
+    with still(model), _peak(job.device) as grown:
+        measure(job.objective, job.models, batches[:1])
+        began = time.perf_counter()
+        tokens = measure(job.objective, job.models, batches).tokens
+        rate = tokens / (time.perf_counter() - began)
+    return Probe(len(batches), tokens // len(batches), rate, weight_bytes(model) + grown[0], job.micro_tokens)
 
 
 def spread(rows: Sequence[Row], tokens: int) -> list[Row]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from small_runs import class_recipe, label_records, write_jsonl
 
 from luthier.core.errors import DataError, RecipeError
 from luthier.plan.plan import Plan, plan
@@ -196,3 +197,17 @@ def test_a_plan_of_pairs_asks_the_reference_about_a_few_rows(llama_folder: Path,
     assert one.probe.steps == 3
     assert one.seconds == pytest.approx((one.tokens + one.splits["train"].tokens / 3) / one.probe.tokens_per_s)
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.jsonl"]
+
+
+@pytest.mark.parametrize("adaptation", ["in_context", "zero_shot", {"classic": {"kind": "rbf_svm"}}])
+def test_what_is_solved_at_once_is_planned_without_a_step(
+    adaptation: object, llama_folder: Path, tmp_path: Path
+) -> None:
+    """Nothing there has a gradient that a trial step could go along."""
+    data = write_jsonl(tmp_path / "rows.jsonl", label_records(24))
+    recipe = class_recipe(llama_folder, data, adaptation=adaptation, checks=["classification"])
+    del recipe["phases"][0]["epochs"]
+    (phase,) = plan(recipe).phases
+    assert phase.steps == 1
+    assert phase.probe.tokens_per_s > 0
+    assert phase.seconds > 0
