@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import luthier
 from luthier.cli.main import main
 from luthier.core.errors import ModelError
 from luthier.core.evidence import Finding
+from luthier.plan.plan import plan
 
 
 @pytest.fixture
@@ -75,6 +77,11 @@ def test_an_adapter_is_saved_in_pefts_format_and_folded_in(t5_folder: Path, said
     from peft import AutoPeftModelForSeq2SeqLM
 
     recipe = lm_recipe(t5_folder, said, objective="seq2seq", steps=3, checks=["parity"])
+    found = plan(recipe)
+    (planned,) = found.phases
+    assert found.stop == ("<|im_end|>",)
+    assert 0 < planned.splits["train"].supervised < planned.splits["train"].tokens / 2
+    assert planned.room.memory.activations > 0
     run = luthier.run(recipe, out=tmp_path / "run")
     assert of(list(run.findings), "max_difference", "merged").value < 1e-5
     assert of(list(run.findings), "max_difference", "reloaded").value < 1e-5
@@ -104,8 +111,6 @@ def test_a_model_of_another_kind_is_refused_before_anything_is_prepared(
 
 
 def test_a_model_of_many_languages_is_refused(said: Path, tmp_path: Path) -> None:
-    import json
-
     make_t5().save_pretrained(tmp_path / "many")
     make_tokenizer(template=None).save_pretrained(tmp_path / "many")
     file = tmp_path / "many/config.json"
