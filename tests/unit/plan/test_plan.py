@@ -203,11 +203,11 @@ def test_a_plan_of_pairs_asks_the_reference_about_a_few_rows(llama_folder: Path,
 def test_what_is_solved_at_once_is_planned_without_a_step(
     adaptation: object, llama_folder: Path, tmp_path: Path
 ) -> None:
-    """Nothing there has a gradient that a trial step could go along."""
+    """Trial steps would time what never happens; the rows go through the model once instead, here in one batch."""
     data = write_jsonl(tmp_path / "rows.jsonl", label_records(24))
     recipe = class_recipe(llama_folder, data, adaptation=adaptation, checks=["classification"])
     del recipe["phases"][0]["epochs"]
     (phase,) = plan(recipe).phases
-    assert phase.steps == 1
+    assert phase.steps == phase.probe.steps == 1
     assert phase.probe.tokens_per_s > 0
     assert phase.seconds > 0
