@@ -3,7 +3,7 @@
     python tools/make_intent_data.py    rewrites shop-intents.jsonl and shop-intents-test.jsonl, byte for byte the same
 
 The letters are the first ones that customers write to the repair shop of make_demo_data.py, others than those of the
-demo. Somebody at the shop has read the first few and noted what each is about: LABELED of each kind of work have a
+demo. Somebody at the shop has read the first few and noted what each is about: LABELED of each kind of work has a
 label, all others have none. In the second file, which is for measuring, every letter has one.
 """
 
@@ -20,7 +20,7 @@ from make_demo_data import CLASSES, Letter, letter, shingles
 FOLDER = Path(__file__).parent.parent / "src/luthier/embedded/data"
 SEED = 1727
 """Any number would do; this one fixes the files."""
-LABELED, UNLABELED, TEST = 3, 640, 240
+LABELED, UNLABELED, TEST = 1, 640, 240
 """Letters with a label of each kind of work; letters without one; letters to measure on."""
 
 

@@ -30,7 +30,7 @@ def test_the_generator_rewrites_the_files_byte_for_byte() -> None:
         assert (FOLDER / name).read_bytes() == text.encode("utf-8")
 
 
-def test_three_letters_of_each_kind_of_work_have_a_label() -> None:
+def test_one_letter_of_each_kind_of_work_has_a_label() -> None:
     train, test = rows("shop-intents.jsonl"), rows("shop-intents-test.jsonl")
     known = Counter(row["label"] for row in train if row["label"])
     assert set(known.values()) == {made.LABELED}
