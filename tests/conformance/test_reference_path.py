@@ -322,6 +322,8 @@ def test_the_fast_path_gives_the_loss_and_gradients_of_the_reference_path(
         reach = steep * max(size[name], max(size.values()) / 100)
         if cancels(task):
             reach = max(reach, parts[name])
+        if task.objective.task == "question_answering" and gradient.shape == (2,):
+            reach = max(reach, 1.0)  # a bias of all logits, which a softmax over tokens does not feel: 1 - 1 is left
         assert float((found[name] - gradient).norm()) <= FLOAT32 * reach, name
 
     if isinstance(one.objective, OnPolicy):
