@@ -27,12 +27,12 @@ of any text."""
 _BROKEN = "\ufffd"
 """What a part of a character is decoded to."""
 
-Marks = NDArray[np.int8]
+_Marks = NDArray[np.int8]
 
 
 def span_marks(
     first: Row, tokenizer: PreTrainedTokenizerBase, second: Row, other: PreTrainedTokenizerBase
-) -> tuple[Marks, Marks]:
+) -> tuple[_Marks, _Marks]:
     """[n] and [m] marks of the supervised tokens of two rows, as functional.aligned.spans gives them.
 
     What one row says and the other does not (a row that was cut, or begins elsewhere) lies in no span.

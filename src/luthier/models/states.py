@@ -46,12 +46,6 @@ def hearing(model: nn.Module, batch: Batch, layers: Sequence[int]) -> Iterator[H
     one that takes the batch in several parts.
     """
     inner, name = transformer_of(model), _list_with(model, layers, "model")
-    if has_prompt(model):
-        raise ModelError(
-            "the states of a model with a trained prompt are those of more tokens than its texts have",
-            expected="an adaptation that puts nothing before texts",
-            remedy="use another adaptation, such as lora",
-        )
     heard = Heard(batch)
 
     def listener(number: int) -> Any:
@@ -75,13 +69,21 @@ def hearing(model: nn.Module, batch: Batch, layers: Sequence[int]) -> Iterator[H
 
 
 def _list_with(model: nn.Module, layers: Sequence[int], what: str) -> str:
-    """The name of the list of a model's layers. Errors: ModelError where some of `layers` are not in it."""
+    """The name of the list of a model's layers. Errors: ModelError where some of `layers` are not in it, or where other
+    tokens than a text's go through it.
+    """
     name, count = layer_list(transformer_of(model))
     beyond = [number for number in layers if number >= count]
     if beyond:
         raise ModelError(
             f"the {what} has {count} layers, 0 to {count - 1}, and layer {beyond[0]} is asked for",
             expected=f"numbers from 0 to {count - 1}",
+        )
+    if has_prompt(model):
+        raise ModelError(
+            f"the {what} has a trained prompt, whose tokens have states too",
+            expected="an adaptation that puts nothing before texts",
+            remedy="use another adaptation, such as lora",
         )
     return name
 
@@ -121,7 +123,7 @@ def apart(
 
 def projections(models: Models, pairs: Sequence[tuple[int, int]]) -> nn.Module | None:
     """For each pair of layers a linear map from the policy's width to the teacher's, drawn alike every time; None where
-    the widths are the same, and states are compared as they are. Errors: ModelError for layers that one has not.
+    the widths are the same, and states are compared as they are. Errors: ModelError as in `hearing`.
     """
     if not pairs:
         return None
