@@ -128,7 +128,8 @@ class _Reader(nn.Module):
         """[N, H] float32, of unit length: what is near is told by."""
         if self._embedder is None:
             if self.prompt.by is not None:
-                self._embedder = load_embedder(self.prompt.by, device=self._device)
+                with torch.inference_mode(False):  # what is tried when a model is opened has gradients
+                    self._embedder = load_embedder(self.prompt.by, device=self._device)
             else:
                 self._embedder = Embedder(self._own, self.tokenizer, Pooling(), self._limit)
         found = torch.from_numpy(self._embedder.embed(list(texts)))
@@ -257,7 +258,8 @@ class _Reader(nn.Module):
     @property
     def _own(self) -> Role:
         if self._role is None:
-            self._role = role_of(self.lm, self.tokenizer.pad_token_id)
+            with torch.inference_mode(False):
+                self._role = role_of(self.lm, self.tokenizer.pad_token_id)
         return self._role
 
     @property

@@ -15,6 +15,7 @@ from tiny import make_tokenizer
 from luthier.core.component import build
 from luthier.core.errors import ModelError, RecipeError
 from luthier.core.recipe import Recipe
+from luthier.models import fused
 from luthier.models.label_words import CONTENT_FREE, Bank
 from luthier.models.load import load_model
 from luthier.models.roles import role_of
@@ -151,6 +152,18 @@ def test_examples_are_those_of_the_bank_and_the_farthest_go_where_there_is_no_ro
     assert tokenizer.decode(least, skip_special_tokens=True).strip().endswith("=")
     with pytest.raises(ModelError, match="the prompt alone has more"):
         reader._fitted(TEXTS[0], [], 1)
+
+
+@pytest.mark.parametrize("by", [None, "itself"])
+def test_a_model_that_is_asked_first_in_inference_mode_answers(llama_folder, monkeypatch, by):
+    """As luthier generate asks it, in a process that has not seen its kind of layers."""
+    monkeypatch.setattr(fused, "_norms", {})
+    encoder = {} if by is None else {"by": str(llama_folder)}
+    _, model, tokenizer = classifier(llama_folder, {"in_context": {"examples": 1, **encoder}})
+    model.reader.bank.put(["a row"], [1], torch.ones(1, 32))
+    with torch.inference_mode():
+        first = logits_of(model, tokenizer, TEXTS)
+    torch.testing.assert_close(first.clone(), logits_of(model, tokenizer, TEXTS))
 
 
 def test_what_has_no_words_or_no_single_class_is_refused(bert_folder, llama_folder):
