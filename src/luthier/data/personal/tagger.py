@@ -65,7 +65,8 @@ class Tagger:
         if not text.strip():
             return []
         labels = _of_words(words_in(text), self._labels(text))
-        return [span for span in _spans(labels) if span.kind in self.kinds]
+        said = (span for span in _spans(labels) if span.kind in self.kinds)
+        return [span for span in said if any(map(str.isalnum, text[span.start : span.end]))]
 
     def _labels(self, text: str) -> list[tuple[int, int, str, float]]:
         """Start, end, label and probability of each token; of tokens in two windows the first reading counts."""
