@@ -107,8 +107,8 @@ def test_names_keep_gender_titles_and_their_parts() -> None:
     assert MADE.of("person", "JOHN SMITH").isupper()
 
 
-@pytest.mark.parametrize("kind", ("address", "organization", "place"))
-@pytest.mark.parametrize("written", (".", "?", "e", "- -"))
+@pytest.mark.parametrize("kind", ["address", "organization", "place"])
+@pytest.mark.parametrize("written", [".", "?", "e", "- -"])
 def test_a_mark_or_a_letter_that_a_tagger_took_for_a_name_gets_one_too(kind: str, written: str) -> None:
     made = MADE.of(kind, written)
     assert made != written
