@@ -185,7 +185,8 @@ def test_the_step_is_the_formula_however_it_is_cut(value: Any, tokenizer: Any) -
     model = make_bert().eval()
     with torch.no_grad():
         model.classifier.weight.mul_(25)  # so that classes differ
-    rows = rows_of(value, tokenizer)
+    other = [variant("u2~1", "u2", "60 euros for strings."), variant("u3~1", "u3", "Anyway, the moon.")]
+    rows = rows_of(value, tokenizer, [*ROWS, *other])  # whoever is sure has two views
     with torch.no_grad():
         sure = sorted({alone(model, row, 0).softmax(-1).max().item() for row in rows if row.fields["label"] < 0})
     ((name, given),) = value.items()
@@ -344,7 +345,7 @@ def test_pseudo_labels_are_a_mean_of_their_own(tokenizer: Any, tmp_path: Path) -
     rows, _, _ = settle(tokenizer, tmp_path, {"confidence": 0.5, "weight": 0.5}, ANSWERS)
     one = objective({"self_train": {"teacher": "first", "weight": 0.5}})
     model = make_bert().eval()
-    losses = [float(cross_entropy(model, row)) for row in rows]
+    losses = [cross_entropy(model, row).item() for row in rows]
     known = [loss for loss, row in zip(losses, rows, strict=True) if not row.fields["pseudo"]]
     pseudo = [loss for loss, row in zip(losses, rows, strict=True) if row.fields["pseudo"]]
     batches: list[Batch] = [pack(rows[:2]), pack(rows[2:])]
