@@ -90,7 +90,7 @@ def answer_places(example: Example) -> list[tuple[int, int]]:
 
 def nearest_place(context: str, text: str, start: int) -> int | None:
     """Where in the context the text stands, nearest to `start`; None where it does not."""
-    places = [at for at in (context.rfind(text, 0, max(0, start) + len(text)), context.find(text, max(0, start)))]
+    places = (context.rfind(text, 0, max(0, start) + len(text)), context.find(text, max(0, start)))
     return min((at for at in places if at >= 0), key=lambda at: abs(at - start), default=None)
 
 

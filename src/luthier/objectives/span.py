@@ -1,11 +1,11 @@
 """Extractive question answering: where in a passage the answer to a question begins, and where it ends.
 
 For what stands in a text word for word; where an answer is to be worded, take causal_lm. A passage longer than
-max_length becomes windows that share `stride` tokens, the question before each. A window without the whole answer (each
-one, where a question has none) is to name its first token, as in SQuAD 2. The loss in nats is the mean of two
+max_length becomes windows that share `stride` tokens, the question before each. A window without the whole answer
+(each one, where a question has none) is to name its first token, as in SQuAD 2. The loss in nats is the mean of two
 cross-entropies over a window's tokens, of the answer's first and last, divided by the windows of the step; of several
-reference answers the first counts. Source: Devlin et al. 2019 (arXiv:1810.04805), sections 4.2 and 4.3; Rajpurkar et al.
-2018 (arXiv:1806.03822). Errors: DataError for an answer that its passage does not hold; ModelError for decoders.
+reference answers the first counts. Source: Devlin et al. 2019 (arXiv:1810.04805), sections 4.2 and 4.3; Rajpurkar et
+al. 2018 (arXiv:1806.03822). Errors: DataError for an answer that its passage does not hold; ModelError for decoders.
 """
 
 from __future__ import annotations
