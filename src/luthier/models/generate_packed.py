@@ -84,8 +84,8 @@ def _join(reader: _Reader, cache: Cache, request: Request, joined: Sequence[int]
 
 def _step(reader: _Reader, cache: Cache, request: Request, answers: list[list[int]]) -> None:
     """One token of every running text goes in, the next one comes out."""
-    texts = cache.texts
     logits = reader.step(cache)
+    texts = cache.texts  # in the order of the logits: a step that finds no room rearranges them
     for text in texts:
         text.length += 1
     _advance(cache, request, logits, texts, answers)
