@@ -118,7 +118,8 @@ def procedure_text(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> li
         "## Procedure",
         "",
         f"`make nano` repeats it: the recipe `nano`, {trained['steps']:,} steps of "
-        f"{trained['tokens'] / trained['steps']:,.0f} tokens on average ({trained['tokens'] / 1e6:.1f} million, {trained['epochs']:.2f} epochs), {optimizer} at "
+        f"{trained['tokens'] / trained['steps']:,.0f} tokens on average ({trained['tokens'] / 1e6:.1f} million, "
+        f"{trained['epochs']:.2f} epochs), {optimizer} at "
         f"{given['lr']:g} with weight decay {given['weight_decay']:g}, {schedule} "
         f"({', '.join(f'{key} {value:g}' for key, value in course.items())}), "
         f"{numbers}, seed {manifest['seed']}. How shape and rate were chosen: docs/nano.md.",
