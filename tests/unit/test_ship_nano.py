@@ -62,7 +62,7 @@ def test_files_and_card(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "| text/books.jsonl.xz | public domain (US) | `cdcdcdcdcdcdcdcd` |",
         "| books | 12 | 3,456 | 0.5 | `abababababababab` |",
         "7 blocks of text that",
-        "1,000 steps of 4,096 tokens (4.0 million, 0.50 epochs), muon at 0.004 with weight decay 0.1",
+        "1,000 steps of 4,000 tokens on average (4.0 million, 0.50 epochs), muon at 0.004 with weight decay 0.1",
         "float32, seed 1",
         "2.0 hours on 2 threads of a processor, 556 tokens a second",
         # 5 and 15 watts, two cores, two hours
