@@ -119,6 +119,19 @@ def test_snippets_are_python_and_name_what_is_there(run_folder: Path):
         ast.parse(snippet)
 
 
+def test_beside_a_plain_base_no_snippet_gives_what_was_not_trained(run_folder: Path):
+    """Of an adaptation that cannot be folded in: plain transformers would answer, with the base's weights."""
+    adapter = run_folder / "model" / "adapter"
+    adapter.mkdir(parents=True)
+    (adapter / "luthier.json").write_text(json.dumps({"adaptation": {"bottleneck": {}}}))
+    card = card_of(run_folder)
+    (use,) = snippets(card)
+    ast.parse(use)
+    assert 'load_model("model", "causal_lm")' in use
+    assert "transformers" not in use
+    assert 'puts it on: `luthier generate model "..."`, or in Python\n\n```python' in card.text
+
+
 def test_the_snippet_runs(
     run_folder: Path, llama_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
