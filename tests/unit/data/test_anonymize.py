@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import luthier
@@ -21,6 +21,8 @@ from luthier.core.recipe import Data
 from luthier.data.ledger import Ledger
 from luthier.data.personal import presidio
 from luthier.data.personal.key import VARIABLE
+from luthier.data.personal.spans import Span
+from luthier.data.personal.tagger import Tagger
 from luthier.data.prepare import prepare
 from luthier.data.shelf import Disk
 
@@ -103,6 +105,15 @@ def test_tagged_tokens_stay_as_many_as_their_tags() -> None:
         assert "1111 1111" not in after.text()
 
 
+def test_a_space_within_a_token_parts_no_words() -> None:
+    """The format `tags` writes a space inside a token as one that does not break."""
+    row = example({"tokens": "call (202)\u00a0456-1414 now"}, ("O", "B-X", "O"))
+    for how in ("pseudonym", "mask"):
+        (after,), _, _ = run([row], replace=how)
+        assert len(str(after.parts["tokens"]).split(" ")) == 3
+        assert "456" not in after.text()
+
+
 def test_a_row_of_nothing_else_is_dropped_and_its_text_is_not_kept() -> None:
     kept, ledger, _ = run([example(EMAIL), example("A story.", name="r:2")], replace="remove")
     assert [row.id for row in kept] == ["r:2"]
@@ -127,6 +138,7 @@ def test_kinds_and_certainty_can_be_chosen() -> None:
         build("steps", {"anonymize": {"kinds": ["emails"]}})
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([EMAIL, PHONE, CARD, "https://corp.com/a", "86.121.97.248", "219-09-9999"]), max_size=4)
 )
@@ -275,6 +287,19 @@ def test_a_mark_beside_a_name_is_none_of_it(tagger_folder: Path) -> None:
     text = "(mary smith, smith's): mary, paris-smith."
     (after,), _, _ = run([example(text)], model=str(tagger_folder), replace="mask")
     assert after.text() == "([PERSON], [PERSON]'s): [PERSON], [PLACE]."
+
+
+def test_one_letter_that_a_tagger_took_for_a_name_is_not_sought_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def find(self: Tagger, text: str) -> list[Span]:
+        asked.append(text)
+        return [Span(3, 4, "person", 0.9)] if text.startswith("By A") else []
+
+    monkeypatch.setattr(Tagger, "find", find)
+    (after,), _, _ = run([example({"text": "By A", "title": "A day"})], model="a folder", replace="mask")
+    assert after.parts == {"text": "By [PERSON]", "title": "A day"}
+    assert asked == ["By A", "A day"]  # not the id
 
 
 def test_a_folder_without_a_tagger_is_refused(tmp_path: Path) -> None:

@@ -43,11 +43,12 @@ _TITLES = {
     "madam": "female",
     "lady": "female",
 }
-_KEPT = "dr prof professor rev jr sr ii iii iv van von de der den la le di da dos el al bin ibn"
-_NEUTRAL = frozenset(_KEPT.split())
+_HONORS = frozenset(["dr", "prof", "professor", "rev", "jr", "sr", "ii", "iii", "iv"])
+_PARTICLES = frozenset(["van", "von", "de", "der", "den", "la", "le", "di", "da", "dos", "el", "al", "bin", "ibn"])
 FEMALE, MALE, BOTH, SURNAMES = (names.split() for names in (_FEMALE, _MALE, _BOTH, _SURNAMES))
 _GENDERS = {name.lower(): "both" for name in BOTH}
 _GENDERS |= {name.lower(): "female" for name in FEMALE} | {name.lower(): "male" for name in MALE}
+_SURNAMES_ALONE = frozenset(name.lower() for name in SURNAMES) - _GENDERS.keys()
 _LISTS = {"female": FEMALE, "male": MALE, "both": BOTH}
 
 
@@ -67,16 +68,19 @@ def gender(word: str) -> str:
 def named(written: str, draw: _ForWord) -> str:
     """The name with each of its parts in another's place; titles, particles and initials' points stay.
 
-    draw: by a part of the name, so that it is the same alone and with others. The last of several parts is a surname.
+    draw: by a part of the name, so that it is the same alone and with others. The last of several parts is a surname,
+    as is one alone that only the list of surnames holds. A particle that is all of a name (Al, Van Den) is the name.
     """
     words = list(re.finditer(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", written))
-    parts = [word for word in words if word[0].lower() not in _TITLES and word[0].lower() not in _NEUTRAL]
+    own = [word for word in words if word[0].lower() not in _TITLES and word[0].lower() not in _HONORS]
+    parts = [word for word in own if word[0].lower() not in _PARTICLES] or own
     told = next((_TITLES[word[0].lower()] for word in words if word[0].lower() in _TITLES), None)
     sex = told or next((gender(word[0]) for word in parts), "both")
     titled = bool(words) and (words[0][0].lower() in _TITLES or words[0][0].lower() in ("dr", "prof", "professor"))
+    surname = len(parts) > 1 or titled or (bool(parts) and parts[0][0].lower() in _SURNAMES_ALONE)
     made, at = [], 0
     for number, word in enumerate(parts):
-        last = number == len(parts) - 1 and (len(parts) > 1 or titled)
+        last = number == len(parts) - 1 and surname
         made += [written[at : word.start()], _other(word[0], SURNAMES if last else _LISTS[sex], draw(word[0]))]
         at = word.end()
     return "".join([*made, written[at:]])

@@ -59,20 +59,29 @@ class Pseudonyms:
         """The pseudonym of a value as it is written."""
         if kind == "person":
             return named(written, lambda word: self._draw("name", word.casefold(), 0))
-        written = plain_of(written)
+        own, written = written, plain_of(written)
         value = _canonical(kind, written)
         make = _MAKERS.get(kind, _any_number)
         for attempt in range(_ATTEMPTS):
             made = make(written, self._draw(kind, value, attempt))
             if compact(made) != compact(written) and written.casefold() not in made.casefold():
-                return made
+                return _spaced(made, own)
         # A tagger may take a mark or a single letter for a place: no place can stand for it that holds none.
         draw = self._draw(kind, value, _ATTEMPTS)
-        return re.sub(r"\S+", lambda _: draw.letters(8), written)
+        return _spaced(re.sub(r"\S+", lambda _: draw.letters(8), written), own)
 
     def _draw(self, kind: str, value: str, attempt: int) -> Draw:
         message = f"{kind}\0{value}\0{attempt}".encode()
         return Draw(hmac.new(self.key.secret, message, hashlib.sha512).digest())
+
+
+def _spaced(made: str, own: str) -> str:
+    """With the white space that was written: a space that does not part words of tagged text must not begin to."""
+    spaces = re.findall(r"\s", own)
+    if len(re.findall(r"\s", made)) != len(spaces):
+        return made
+    left = iter(spaces)
+    return re.sub(r"\s", lambda _: next(left), made)
 
 
 def _canonical(kind: str, written: str) -> str:

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luthier.core.errors import DataError, MachineError
@@ -105,6 +105,15 @@ def test_names_keep_gender_titles_and_their_parts() -> None:
     assert MADE.of("person", "Mr. Smith") == f"Mr. {surname}"
     assert MADE.of("person", "John Smith").split()[0] in MALE
     assert MADE.of("person", "JOHN SMITH").isupper()
+    assert MADE.of("person", "Smith") == surname  # alone too: no given name
+
+
+@pytest.mark.parametrize("written", ["Al", "Van Den", "Dr. El"])
+def test_a_name_of_particles_alone_is_not_left(written: str) -> None:
+    made = MADE.of("person", written)
+    assert not set(made.split()) & set(written.split()) - {"Dr."}
+    assert MADE.of("person", "Ludwig van Beethoven").split()[1] == "van"
+    assert MADE.of("person", "Dr.") == "Dr."
 
 
 @pytest.mark.parametrize("kind", ["address", "organization", "place"])
@@ -121,6 +130,7 @@ def test_what_is_reserved_is_not_found_again() -> None:
         assert [span.kind for span in settle(Patterns().find(f"It is {made}, yes."), 0.5) if span.kind == kind] == []
 
 
+@settings(deadline=None)
 @given(st.sampled_from(KINDS), st.text(alphabet="0123456789 .-()+aZ\u00a0\uff11", min_size=1, max_size=30))
 def test_whatever_patterns_take_for_a_kind_gets_a_pseudonym(kind: str, text: str) -> None:
     for span in Patterns().find(f"card phone born passport account number: {text}"):
