@@ -304,6 +304,28 @@ def test_contradictions_are_noted_with_the_row_that_says_otherwise() -> None:
     assert [row.id for row in run(rows, "consistency", contradictions="drop", usual=1.0)[0]] == ["r4"]
 
 
+def test_contradictions_under_one_prompt_take_time_linear_in_its_rows() -> None:
+    class Answer(str):
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Answer.compared += 1
+            return str.__eq__(self, other)
+
+        def __ne__(self, other: object) -> bool:
+            Answer.compared += 1
+            return str.__ne__(self, other)
+
+        __hash__ = str.__hash__
+
+    count = 300
+    rows = [Example(f"r{n}", {"text": "the same"}, Origin("f", n + 1), Answer("yes")) for n in range(count)]
+    rows.append(Example("other", {"text": "the same"}, Origin("f", count + 1), Answer("no")))
+    _, entries, _ = run(rows, "consistency", usual=1.0)
+    assert [entry.of for entry in entries] == ["other"] * count + ["r0"]
+    assert Answer.compared < 20 * count
+
+
 def test_what_was_said_before_belongs_to_the_prompt() -> None:
     def talk(row: int, first: str, answer: str) -> Example:
         turns = (Turn("system", first), Turn("user", "Go on."), Turn("assistant", answer))

@@ -62,9 +62,12 @@ def _contradictions(rows: Sequence[Example]) -> dict[str, tuple[str, str]]:
                 said[kind, asked].append((answer, row.id))
     found: dict[str, tuple[str, str]] = {}
     for (kind, _), answers in said.items():
-        if len({answer for answer, _ in answers}) > 1:
+        first: dict[str, str] = {}  # of each answer the first row: one prompt may have very many rows
+        for answer, row_id in answers:
+            first.setdefault(answer, row_id)
+        if len(first) > 1:
             for answer, row_id in answers:
-                found[row_id] = kind, next(other for otherwise, other in answers if otherwise != answer)
+                found[row_id] = kind, next(other for otherwise, other in first.items() if otherwise != answer)
     return found
 
 
