@@ -127,9 +127,19 @@ def test_the_same_seed_gives_the_same_sentences_whatever_their_number() -> None:
     assert len({one.id for one in again}) == len(again) == len(few) + 5
 
 
+def test_what_stands_in_another_split_is_not_made() -> None:
+    first, *_ = [one for one in run(NameTemplates(rows=9, replaced=0), ROWS)[0] if one not in ROWS]
+    context = StepContext("train", 3, Ledger().page("train", "name_templates"), others={"test": [first]})
+    after = list(NameTemplates(rows=9, replaced=0).run(ROWS, context))
+    assert len(after) == len(ROWS) + 8
+    assert first.text() not in {one.text() for one in after}
+
+
 def test_kinds_of_other_names_are_refused_before_anything_is_learned_of_both() -> None:
     with pytest.raises(DataError, match="location, person") as caught:
         run(NameTemplates(rows=1), [row("Ada in Ulm", "B-person O B-location")])
     assert "kinds" in str(caught.value.problems[0].remedy)
+    with pytest.raises(DataError, match="NN, VB"):  # parts of speech: made rows would teach other tags
+        run(NameTemplates(rows=1), [row("Ada came", "NN VB")])
     text = Example("t:1", {"text": "Ada"}, Origin("t", 1), "a class")
     assert run(NameTemplates(rows=5), [text])[0] == [text]

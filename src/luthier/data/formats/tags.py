@@ -3,8 +3,8 @@
 The first of these keys that a record has holds the tags; files of CoNLL's kind are read into such records, a sentence
 each. Spans that are marked by IOB1, BIOES or BILOU become BIO (B- opens each, I- goes on); other tags stay as they are.
 Numbered tags are named by `names`, in their order; `kinds` names spans as other files do, so that several make one
-mixture. Errors: ValueError for tokens that are empty, for another number of
-tags than of tokens, for numbers without names. Source: Ramshaw and Marcus 1995; Tjong Kim Sang and Veenstra 1999.
+mixture. Errors: ValueError for tokens that are empty, for another number of tags than of tokens, for numbers without
+names. Source: Ramshaw and Marcus 1995; Tjong Kim Sang and Veenstra 1999.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Open sets of tagged names are small, and none tags street addresses. Sentences c
 which were written without a look at the sentences that anonymizing is measured on; a share of their names is lent by
 the tagged rows, which are then their parents. An address is one span with all that is written on the envelope: flat,
 street and number, postcode, city, country. A share of the tagged rows comes once more, each name in it in another's
-place: one of the same kind, from another row or made. Rows without tags are left alone, and nothing is then added.
-Errors: DataError where the rows' tags are none of PER, ORG and LOC. Source: Dai and Adel 2020 (arXiv:2010.11683),
-mention replacement.
+place: one of the same kind, from another row or made. What stands in some split already is not added. Rows without tags
+are left alone, and nothing is then added. Errors: DataError where the rows' tags are none of PER, ORG and LOC, or mark
+no spans (parts of speech). Source: Dai and Adel 2020 (arXiv:2010.11683), mention replacement.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ..tagged.made import KINDS, Sentence, expanded, in_tags, made
 __all__ = ["NameTemplates"]
 
 _SHARED = ("PER", "ORG", "LOC")
+_SHOWN = 10
 
 
 class NameTemplates(Step):
@@ -49,18 +50,15 @@ class NameTemplates(Step):
             context.facts.update(tagged=0, made=0, replaced=0)
             return
         pool = _Pool.of(tagged)
-        _check(tagged, pool)
+        _check(tagged)
         ids = {row.id for row in given}
-        there = {(row.parts["tokens"], row.target) for row in tagged}
+        others = (row for rows in context.others.values() for row in rows)
+        there = {row.parts.get("tokens") for row in (*tagged, *others)}
         counts = {"made": 0, "replaced": 0}
-        new: list[tuple[str, Example | None]] = [
-            ("replaced", self._replaced(row, pool, context.seed)) for row in tagged
-        ]
-        new += [("made", self._made(number, pool, context.seed, tagged[0])) for number in range(1, self.rows + 1)]
-        for kind, row in new:
-            if row is None or (row.parts["tokens"], row.target) in there:
+        for kind, row in self._new(tagged, pool, context.seed):
+            if row.parts["tokens"] in there:
                 continue
-            there.add((row.parts["tokens"], row.target))
+            there.add(row.parts["tokens"])
             row = replace(row, id=_free(row.id, ids))
             context.ledger.add(
                 row, "sentence from rules" if kind == "made" else f"other names: of {row.origin.parents[0]}"
@@ -146,11 +144,13 @@ class _Pool:
         return in_tags(Sentence(expanded(kind, draws)))[0]
 
 
-def _check(rows: Sequence[Example], pool: _Pool) -> None:
-    kinds = {tag[2:] for row in rows for tag in tokens_of(row)[1] if tag[1:2] == "-"}
-    if kinds and not kinds & set(KINDS):
+def _check(rows: Sequence[Example]) -> None:
+    tags = {tag for row in rows for tag in tokens_of(row)[1]} - {"O"}
+    kinds = sorted({tag[2:] if tag[1:2] == "-" else tag for tag in tags})
+    if kinds and not {tag[2:] for tag in tags if tag[1:2] == "-"} & set(KINDS):
+        more = f" and {len(kinds) - _SHOWN} more" if len(kinds) > _SHOWN else ""
         raise DataError(
-            f"the rows' tags are of the kinds {', '.join(sorted(kinds))}, and none is among those of the step",
+            f"the rows' tags are of the kinds {', '.join(kinds[:_SHOWN])}{more}, and none is among those of the step",
             where=rows[0].origin.file,
             expected="the kinds PER, ORG and LOC",
             remedy="name them so: format: {tags: {kinds: {person: PER, location: LOC, ...}}}",
