@@ -74,6 +74,11 @@ def test_what_does_not_go_together_is_refused():
     with pytest.raises(DataError, match="the class 'god', which no training row has") as caught:
         run(labeled("good", "bad"), texts={"god": "praise"})
     assert caught.value.problems[0].remedy == "did you mean 'good'?"
+    with pytest.raises(DataError, match=r"row 'r0' is no class but 0\.5"):
+        run(labeled(0.5))
+    tagged = Example("t", {"tokens": "Ada came"}, Origin("f", 1), ("B-PER", "O"))
+    with pytest.raises(DataError, match="no class but tags or answers"):
+        run([tagged])
     with pytest.raises(RecipeError, match="0 places for the words"):
         build("steps", {"class_texts": {"template": "no place"}})
 

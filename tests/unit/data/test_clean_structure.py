@@ -165,3 +165,20 @@ def test_lines_that_stay_are_those_that_were_there_in_order(given_lines: list[st
     if text.strip():
         once = cleaned(text, repeats=2)
         assert cleaned(once, repeats=2) == once
+
+
+@pytest.mark.parametrize(
+    ("tokens", "after"),
+    [
+        ("1\u00a01/2 cafe\u0301 x", "1\u00a01/2 caf\u00e9 x"),  # a space within a token parts none
+        ("a \u200b b", "a \u200b b"),  # one of nothing but damage stays: its tag has no other word
+        ("\u00b4 is \ufeffit", "\u0301 is it"),
+        ("AT&amp;T <b> \u200b", "AT&T <b> \u200b"),
+    ],
+)
+def test_tagged_tokens_stay_as_many_as_their_tags(tokens: str, after: str) -> None:
+    tags = ("O",) * len(tokens.split(" "))
+    for form in ("NFC", "NFKC"):
+        row, _ = run(Example("t:1", {"tokens": tokens}, Origin("t", 1), tags), unicode=form)
+        assert len(str(row.parts["tokens"]).split(" ")) == len(tags)
+    assert str(row.parts["tokens"]) == after

@@ -4,7 +4,8 @@ Each class becomes one row whose text is its name in words (`card_arrival`: "car
 With the adaptation `classic` and its kind `centroid` a text then has the class whose words lie nearest by the frozen
 encoder. With `keep` the rows stay, and a classifier from few rows knows the names too. Where no row has a class,
 `texts` names them all. Source: Yin et al. 2019 (arXiv:1909.00161), section 4.1; Schopf et al. 2022 (arXiv:2211.16285)
-for sentence encoders. Errors: DataError where there is no class, and for one in `texts` that no labeled row has.
+for sentence encoders. Errors: DataError where there is no class, for one in `texts` that no labeled row has, and for
+rows whose targets are no classes of texts (numbers, tags, answers).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class ClassTexts(Step):
             count += 1
             file = file or example.origin.file
             several = several or isinstance(example.target, tuple)
-            names = _classes(example)
+            names = self._classes(example)
             labeled += bool(names)
             for name in names:
                 first.setdefault(name, example)
@@ -65,6 +66,23 @@ class ClassTexts(Step):
             row = self._row(name, first.get(name), file, several=several)
             context.ledger.add(row, "the text of a class")
             yield row
+
+    def _classes(self, example: Example) -> tuple[str, ...]:
+        """The classes of a row. Errors: DataError where its target is none: a number, tags, answers."""
+        target = example.target
+        if target is None:
+            return ()
+        if isinstance(target, str):
+            return (target,)
+        if isinstance(target, tuple) and "text" in example.parts:
+            return target
+        what = f"tags or answers (it has {', '.join(example.parts)})" if isinstance(target, tuple) else f"{target:g}"
+        raise DataError(
+            f"the target of row '{example.id}' is no class but {what}",
+            where=str(example.origin),
+            expected="texts with one class or several",
+            remedy="leave class_texts out, or name the columns: columns: {text: ..., label: ...}",
+        )
 
     def _check(self, first: Mapping[str, Example], labeled: int, count: int, file: str) -> None:
         """Errors: DataError where `texts` and the labels of the rows do not go together, or there are neither."""
@@ -90,9 +108,3 @@ class ClassTexts(Step):
         place = found.origin if found is not None else Origin(file, 0)
         origin = Origin(place.file, place.row, (found.id,) if found is not None else (), ("class_texts",), True)
         return Example(f"class_texts:{name}", {"text": text}, origin, (name,) if several else name)
-
-
-def _classes(example: Example) -> tuple[str, ...]:
-    if example.target is None:
-        return ()
-    return example.target if isinstance(example.target, tuple) else (str(example.target),)

@@ -116,6 +116,8 @@ def _changed(example: Example, changes: _Changes, made: dict[str, str]) -> Examp
     for name, part in example.parts.items():
         if name == "tools":  # JSON text, which cleaning could break
             parts[name] = part
+        elif name == "tokens" and isinstance(part, str):
+            parts[name] = _cleaned_tokens(part, changes, made)
         elif isinstance(part, str):
             parts[name] = _cleaned(part, changes, made)
         else:
@@ -141,6 +143,18 @@ def _cleaned(text: str, changes: _Changes, made: dict[str, str]) -> str:
         if text == before:
             break
     return text
+
+
+def _cleaned_tokens(text: str, changes: _Changes, made: dict[str, str]) -> str:
+    """Words that have tags, each cleaned by itself: as many as before, and one of nothing but damage stays."""
+    words = []
+    for word in text.split(" "):
+        own: dict[str, str] = {}
+        cleaned = "\u00a0".join(_cleaned(word, changes, own).split())
+        if cleaned and cleaned != word:
+            made.update(own)
+        words.append(cleaned or word)
+    return " ".join(words)
 
 
 def _cleaned_target(example: Example, changes: _Changes, made: dict[str, str]) -> Target:
