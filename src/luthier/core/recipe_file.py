@@ -186,11 +186,14 @@ def apply_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> dict[
         path, equals, _ = override.partition("=")
         keys = path.split(".")
         if not equals or not all(keys):
+            torn = any(sign in override for sign in "{}[]:")  # the shell parts a value at its spaces
             raise RecipeError(
                 f"'{override}' is no override",
                 where=_named(override),
                 expected="key.path=value, for example phases.0.epochs=3",
-                remedy="write it without dashes and without spaces around the =",
+                remedy="put quotes around an override with spaces: 'optimizer={adamw: {lr: 1e-4}}'"
+                if torn
+                else "write it without dashes and without spaces around the =",
             )
         given = _given(override)
         if keys[0] in _phase_keys() and len(result.get("phases") or [{}]) == 1:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import LuthierError, MissingExtra, Problem
-from ..core.recipe import Recipe
+from ..core.recipe import Phase, Recipe
 from ..core.recipe_file import load_recipe
 from ..core.run import recorded_files
 from ..data.inputs import recorded_under
@@ -50,6 +51,7 @@ def outside_problems(value: Mapping[str, Any], recorded: Mapping[str, str] | Non
     phases = [phase for phase in _list(value.get("phases")) if isinstance(phase, Mapping)]
     found = list(_model(value.get("model"), phases))
     found.extend(_starts(phases))
+    found.extend(_layers(value.get("model"), phases))
     found.extend(_data(value.get("data"), "data", known))
     for number, phase in enumerate(phases):
         found.extend(_data(phase.get("data"), f"phases.{number}.data", known))
@@ -81,23 +83,87 @@ def _model(source: Any, phases: Sequence[Mapping[str, Any]]) -> Iterator[Problem
 
 def _longest(source: str) -> int | None:
     """How many tokens the model takes, where its configuration is on this machine and says so."""
-    try:
-        folder = resolve(source).folder
-        config = read_json(folder / CONFIG) if folder is not None and (folder / CONFIG).is_file() else {}
-    except LuthierError:
-        return None
+    config = _config(source)
     own = config.get("max_position_embeddings") or config.get("n_positions")
     if "relative_attention_num_buckets" in config:  # T5 has no last position
         return None
     return own if isinstance(own, int) else None
 
 
+def _config(source: str) -> Mapping[str, Any]:
+    """The model's configuration; empty where it is not on this machine."""
+    try:
+        folder = resolve(source).folder
+        return read_json(folder / CONFIG) if folder is not None and (folder / CONFIG).is_file() else {}
+    except LuthierError:
+        return {}
+
+
 def _starts(phases: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
-    names = [phase.get("name") for phase in phases]
+    """Models that phases start from or learn by, whose names are nearly those of phases; starts that cannot be opened.
+
+    Teachers and reward models are examined with the data, and not where the phase that asks them is finished.
+    """
+    names = [_name(phase) for phase in phases]
     for number, phase in enumerate(phases):
-        start = phase.get("from")
-        if isinstance(start, str) and start not in names:
-            yield from _at(f"phases.{number}.from", check_source(start))
+        for place, source in _sources(phase):
+            if source in names:
+                continue
+            bare = not set(source) & set("/:@\\") and not Path(source).exists()
+            near = get_close_matches(source, names, n=1, cutoff=0.6) if bare else []
+            if near:
+                yield Problem(
+                    f"'{source}' is no phase of this recipe, and no folder",
+                    f"phases.{number}.{place}",
+                    f"a phase ({', '.join(names)}), a run, a folder or a hub id",
+                    f"did you mean '{near[0]}'?",
+                )
+            elif place == "from":
+                yield from _at(f"phases.{number}.from", check_source(source))
+
+
+def _name(phase: Mapping[str, Any]) -> str:
+    return str(phase.get("name", Phase.model_fields["name"].default))
+
+
+def _sources(phase: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The places in a phase that name a model: its start, a teacher, reward models."""
+    if isinstance(start := phase.get("from"), str):
+        yield "from", start
+    objective = phase.get("objective")
+    for name, parameters in objective.items() if isinstance(objective, Mapping) else ():
+        if not isinstance(parameters, Mapping):
+            continue
+        if isinstance(teacher := parameters.get("teacher"), str):
+            yield f"objective.{name}.teacher", teacher
+        for number, reward in enumerate(_list(parameters.get("rewards"))):
+            model = reward.get("model") if isinstance(reward, Mapping) else None
+            if isinstance(model, Mapping) and isinstance(source := model.get("source"), str):
+                yield f"objective.{name}.rewards.{number}.model.source", source
+
+
+def _layers(source: Any, phases: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
+    """Layers to keep that the model has not: known before the phase that makes it is trained."""
+    count = _count(source)
+    left: dict[str, int | None] = {}
+    for number, phase in enumerate(phases):
+        start, kept = phase.get("from"), [one for one in _list(phase.get("keep_layers")) if type(one) is int]
+        if isinstance(start, str):
+            count = left[start] if start in left else _count(start)
+        beyond = [one for one in kept if count is not None and one >= count]
+        if beyond and count is not None:
+            yield Problem(
+                f"the model has {count} layers, 0 to {count - 1}, and keep_layers names {beyond[0]}",
+                f"phases.{number}.keep_layers",
+                f"numbers of layers from 0 to {count - 1}",
+            )
+        count = left[_name(phase)] = len(kept) if kept else count
+
+
+def _count(source: Any) -> int | None:
+    """How many layers the model has, where its configuration is on this machine and says so."""
+    own = _config(source).get("num_hidden_layers") if isinstance(source, str) else None
+    return own if isinstance(own, int) else None
 
 
 def _path(path: str, known: Mapping[str, str]) -> Sequence[Problem]:

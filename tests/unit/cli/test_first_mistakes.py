@@ -69,6 +69,26 @@ MISTAKES = (
     ),
     Mistake("override without =", ("'epochs'", "key.path=value"), ("epochs",)),
     Mistake("override with spaces", ("'epochs'", "without spaces"), ("epochs", "=", "2")),
+    Mistake(
+        "override torn at its spaces",
+        ("'{lora:'", "put quotes around an override with spaces"),
+        ("adaptation={peft:", "{lora:", "{rank: 8}}}"),
+    ),
+    Mistake(
+        "misspelled phase as the teacher",
+        ("phases.1.objective.distill.teacher", "did you mean 'large'?"),
+        recipe=RECIPE + "phases: [{{name: large}}, {{name: small, objective: {{distill: {{teacher: lage}}}}}}]\n",
+    ),
+    Mistake(
+        "misspelled phase as the reward model",
+        ("phases.0.objective.grpo.rewards.0.model.source", "did you mean 'judge'?"),
+        recipe=RECIPE + "phases: [{{name: judge, objective: {{grpo: {{rewards: [{{model: {{source: jugde}}}}]}}}}}}]\n",
+    ),
+    Mistake(
+        "layers that the model has not",
+        ("phases.1.keep_layers", "the model has 1 layers, 0 to 0", "names 9"),
+        recipe=RECIPE + "phases: [{{name: one, keep_layers: [0]}}, {{name: two, keep_layers: [0, 9]}}]\n",
+    ),
     Mistake("epochs and steps", ("phases.0", "epochs or steps, not both"), ("epochs=1", "steps=3")),
     Mistake(
         "share out of range", ("tales.yaml:3: data", "validation 1.5", "between 0 and 1"), ("data.validation=1.5",)
