@@ -57,7 +57,7 @@ class Pseudonyms:
 
     def of(self, kind: str, written: str) -> str:
         """The pseudonym of a value as it is written."""
-        if kind == "person":
+        if kind == "person" and any(map(str.isalpha, written)):
             return named(written, lambda word: self._draw("name", word.casefold(), 0))
         own, written = written, plain_of(written)
         value = _canonical(kind, written)
@@ -66,7 +66,7 @@ class Pseudonyms:
             made = make(written, self._draw(kind, value, attempt))
             if compact(made) != compact(written) and written.casefold() not in made.casefold():
                 return _spaced(made, own)
-        # A tagger may take a mark or a single letter for a place: no place can stand for it that holds none.
+        # A tagger may take a mark or a letter for a place, or a number for a person: no name can stand for those.
         draw = self._draw(kind, value, _ATTEMPTS)
         return _spaced(re.sub(r"\S+", lambda _: draw.letters(8), written), own)
 

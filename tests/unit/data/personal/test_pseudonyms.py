@@ -116,6 +116,11 @@ def test_a_name_of_particles_alone_is_not_left(written: str) -> None:
     assert MADE.of("person", "Dr.") == "Dr."
 
 
+def test_a_number_that_a_tagger_took_for_a_person_does_not_stay() -> None:
+    assert "4711" not in MADE.of("person", "4711")
+    assert MADE.of("person", "4711") == MADE.of("person", "4711")
+
+
 @pytest.mark.parametrize("kind", ["address", "organization", "place"])
 @pytest.mark.parametrize("written", [".", "?", "e", "- -"])
 def test_a_mark_or_a_letter_that_a_tagger_took_for_a_name_gets_one_too(kind: str, written: str) -> None:
