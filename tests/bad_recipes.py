@@ -192,7 +192,12 @@ OVERRIDES = (
     Bad("open brackets", ("override checks=[text_match", "close the brackets"), ("checks=[text_match",)),
     Bad("brackets without end", ("override about=[[[", "nested too deeply"), ("about=" + "[" * 1000,)),
     Bad("key twice in an override", ("override data={", "stands twice"), ("data={train: a, train: b}",)),
-    Bad("of which phase", ("override epochs=2: epochs", "belongs into phases"), ("epochs=2",), recipe=TWO),
+    Bad(
+        "of which phase",
+        ("override epochs=2: epochs", "belongs into phases, such as phases.0.epochs"),
+        ("epochs=2",),
+        recipe=TWO,
+    ),
     Bad("steps of what", ("override steps=2: steps", "belongs into data or phases"), ("steps=2",), recipe=TWO),
 )
 

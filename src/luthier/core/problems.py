@@ -142,7 +142,7 @@ def _unknown(key: str, where: str, models: Sequence[type[BaseModel]]) -> Problem
         remedy = f"here this is {_ELSEWHERE[key]}"
     elif inside is not None and (near is None or _likeness(key, inside[1]) > _likeness(key, near)):
         remedy = (
-            f"'{inside[1]}' belongs into {inside[0]}"
+            f"'{inside[1]}' belongs into {inside[0]}{', such as phases.0.' + key if inside[0] == 'phases' else ''}"
             if inside[1] == key
             else f"did you mean '{inside[1]}', in {inside[0]}?"
         )
