@@ -1,7 +1,7 @@
 """The sides of the benchmark of GRPO: our engine and TRL's GRPOTrainer on the embedded model, each in its own process.
 
-Both answer the same letters, get 1 for a closing line, and learn full weights in float32 without a reference. The first
-step, which warms up, is not timed.
+Both answer the same letters, get 1 for a closing line, and learn full weights without a reference. The first step,
+which warms up, is not timed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Watch:
         self.marks.append((time.perf_counter(), time.process_time()))
         self.tokens.append(tokens)
 
-    def result(self) -> dict[str, Any]:
+    def result(self, dtype: str) -> dict[str, Any]:
         import torch
 
         wall, cpu = (self.marks[-1][clock] - self.marks[0][clock] for clock in (0, 1))
@@ -54,23 +54,26 @@ class _Watch:
             "answer_tokens": sum(self.tokens[1:]) / steps,
             "threads": torch.get_num_threads(),
             "peak_gb": peak_resident() / 1e9,
+            "dtype": dtype,
         }
 
 
 def ours(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A phase as `luthier.fit` runs it, its events read as they come."""
-    import torch
-
+    """A phase as `luthier.fit` runs it, in the dtype that pays on the machine, its events read as they come."""
     from luthier.core.component import build
     from luthier.core.example import Example, Origin, Turn
-    from luthier.core.recipe import Phase
+    from luthier.core.recipe import Machine, Phase
     from luthier.data.encode import Encoding, encode_all
+    from luthier.engine.device import choose, keep_memory
     from luthier.engine.fit import Fit, fit
     from luthier.engine.on_policy import rolling
     from luthier.models.load import load_model
     from luthier.models.roles import Models, role_of
 
-    loaded = load_model(str(embedded_nano()), "causal_lm", dtype=torch.float32)
+    if not settings["alike"]:
+        keep_memory()
+    compute = choose(Machine(device="cpu"))
+    loaded = load_model(str(embedded_nano()), "causal_lm", dtype=compute.dtype)
     grpo = {"rewards": [{"contains": {"text": CLOSING}}], "answers": settings["answers"]}
     phase = Phase(
         objective={"grpo": {**grpo, "max_new_tokens": settings["new_tokens"]}},
@@ -93,9 +96,8 @@ def ours(settings: Mapping[str, Any]) -> dict[str, Any]:
         if event == "step":
             watch.step(values["figures"]["answer_tokens"])
 
-    device = torch.device("cpu")
     models = Models(policy)
-    with rolling(phase, loaded, models, encoding, {"train": rows}, seed=1, device=device) as rollouts:
+    with rolling(phase, loaded, models, encoding, {"train": rows}, seed=1, device=compute.device) as rollouts:
         fit(
             Fit(
                 models=models,
@@ -107,14 +109,16 @@ def ours(settings: Mapping[str, Any]) -> dict[str, Any]:
                 log=log,
             )
         )
-    return watch.result()
+    return watch.result(str(compute.dtype).removeprefix("torch."))
 
 
 def peer(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """TRL's trainer, generating with transformers, as it does where there is no vLLM."""
-    import torch
+    """TRL's trainer, generating with transformers, as it does where there is no vLLM.
+
+    settings: alike (no recomputation) or with what it chooses by itself, dtype (of the weights) and autocast.
+    """
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
     watch = _Watch()
@@ -128,13 +132,14 @@ def peer(settings: Mapping[str, Any]) -> dict[str, Any]:
         return [float(CLOSING in said[0]["content"]) for said in completions]
 
     asked = letters(settings["prompts"] * settings["steps"])
+    given: dict[str, Any] = {"gradient_checkpointing": False} if settings["alike"] else {}
     with tempfile.TemporaryDirectory() as folder:
         config = GRPOConfig(
             output_dir=folder,
             report_to="none",
             use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
+            bf16=settings["autocast"],
+            model_init_kwargs={"dtype": settings["dtype"]},
             disable_tqdm=True,
             save_strategy="no",
             logging_steps=1,
@@ -147,9 +152,10 @@ def peer(settings: Mapping[str, Any]) -> dict[str, Any]:
             temperature=1.0,
             beta=0.0,
             loss_type="grpo",
+            **given,
         )
         trainer = GRPOTrainer(
-            AutoModelForCausalLM.from_pretrained(embedded_nano(), dtype=torch.float32),
+            str(embedded_nano()),
             reward_funcs=[reward],
             args=config,
             train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": text}]} for text in asked]),
@@ -157,7 +163,7 @@ def peer(settings: Mapping[str, Any]) -> dict[str, Any]:
             callbacks=[Steps()],
         )
         trainer.train()
-    return watch.result()
+    return watch.result(f"{settings['dtype']}{', autocast' if settings['autocast'] else ''}")
 
 
 def run(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -127,8 +127,9 @@ def test_the_gradient_of_a_step_does_not_depend_on_its_cuts(objective: Objective
     assert loss == pytest.approx(same, rel=1e-6)
     assert loss == pytest.approx(mean_loss(objective, models, [task.batch()]), rel=1e-6)
     assert one.keys() == many.keys()
-    for name, gradient in one.items():
-        torch.testing.assert_close(gradient, many[name], rtol=1e-4, atol=2e-6, msg=name)
+    largest = max(float(gradient.abs().max()) for gradient in one.values())
+    for name, gradient in one.items():  # what cancels keeps the rounding of what is large
+        torch.testing.assert_close(gradient, many[name], rtol=1e-4, atol=max(2e-6, 1e-5 * largest), msg=name)
     assert any(bool(gradient.abs().sum() > 0) for gradient in one.values())
 
 

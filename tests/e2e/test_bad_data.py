@@ -296,6 +296,7 @@ def test_an_objective_refuses_rows_that_it_cannot_learn_from(name: str, llama_fo
     (problem,) = caught.value.problems
     assert str(problem.where).startswith("a.jsonl:")
     assert "messages or text" in str(problem.expected)
+    assert "data.format=alpaca (or chat," in str(problem.remedy)
     assert "data.columns" in str(problem.remedy)
 
 

@@ -124,3 +124,23 @@ def test_a_teacher_of_another_family_is_heard_where_tokens_end_alike(llama_folde
     )
     with pytest.raises(RecipeError, match="take the objective distill"):
         luthier.run(recipe, out=tmp_path / "own")
+
+
+@pytest.mark.parametrize(("kind", "adaptation"), [("bert", "classic"), ("llama", "zero_shot")])
+def test_a_run_whose_adaptation_lies_beside_its_weights_can_teach(
+    kind: str, adaptation: str, bert_folder: Path, llama_folder: Path, tmp_path: Path
+) -> None:
+    """The remedy where such a phase is to teach another of its recipe, which needs it folded in."""
+    model = bert_folder if kind == "bert" else llama_folder
+    data = write_jsonl(tmp_path / "rows.jsonl", label_records(36))
+    first = class_recipe(model, data, adaptation=adaptation, checks=[])
+    for unread in ("epochs", "optimizer"):
+        del first["phases"][0][unread]
+    run = luthier.run(first, out=tmp_path / "teacher")
+    taught = {"distill_classify": {"teacher": str(run.folder)}}
+    student = luthier.run(class_recipe(model, data, objective=taught, epochs=1, checks=[]), out=tmp_path / "student")
+    assert len(notes(student.folder)) == 2
+    (later,) = class_recipe(model, data, objective={"distill_classify": {"teacher": "intents"}})["phases"]
+    recipe = {**first, "phases": [first["phases"][0], {**later, "name": "student", "from": str(model)}]}
+    with pytest.raises(RecipeError, match="the phase 'student' asks 'intents'"):
+        luthier.run(recipe, out=tmp_path / "both")

@@ -10,18 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from small_runs import THINGS, lm_recipe
-from transformers import AutoModelForQuestionAnswering
+from tiny import make_tokenizer
+from transformers import AutoModelForQuestionAnswering, BertConfig, BertForTokenClassification
 
 import luthier
 from luthier.cli.main import main
 from luthier.core.evidence import Finding
 
 
-def generated(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+def generated(capsys: pytest.CaptureFixture[str], *arguments: str, command: str = "generate") -> Any:
     capsys.readouterr()
     with suppress(SystemExit):
-        main(["generate", *arguments])
+        main([command, *arguments])
     said = capsys.readouterr()
     return json.loads(said.out) if said.out.strip() else said.err
 
@@ -84,6 +86,13 @@ def test_answers_are_found_in_windows(
     assert "the passage cannot be read" in generated(capsys, folder, "Which?", "--context", str(file))
     file.write_bytes(b" ")
     assert "the passage is empty" in generated(capsys, folder, "Which?", "--context", str(file))
+    assert "are both standard input" in generated(capsys, folder, "-", "--context", "-")
+    assert "takes more than half of max_length" in generated(capsys, folder, "why " * 200, "--context", passage)
+    told = generated(capsys, folder, "Which?", "--context", passage, "--max-new-tokens", "4")
+    assert "--max-new-tokens is read by nothing" in told
+    said = generated(capsys, folder, command="chat")
+    assert "finds answers in a passage and writes no text" in said
+    assert "--context PASSAGE" in said
 
 
 def test_a_tagger_prints_spans(bert_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,3 +114,19 @@ def test_a_tagger_prints_spans(bert_folder: Path, tmp_path: Path, capsys: pytest
     found = generated(capsys, str(run.folder), "The  new viola sang 7")
     assert found == [{"kind": "THING", "text": "new viola", "start": 5, "end": 14}]
     assert "reads no passage" in generated(capsys, str(run.folder), "The viola", "--context", "night")
+    assert "marks parts of a text and writes no text" in generated(capsys, str(run.folder), command="chat")
+
+
+def test_a_tagger_whose_spans_open_with_i_is_read_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """IOB1, as in a well-known tagger of CoNLL-2003: no two people stand side by side there, so B-PER is no tag."""
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    labels = dict(enumerate(["O", "B-LOC", "I-LOC", "I-PER"]))
+    config = BertConfig(vocab_size=400, num_attention_heads=4, pad_token_id=0, id2label=labels, **sizes)
+    model = BertForTokenClassification(config).eval()
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 5.0]))
+    model.save_pretrained(tmp_path)
+    make_tokenizer(template=None).save_pretrained(tmp_path)
+    found = generated(capsys, str(tmp_path), "Ada Lovelace")
+    assert found == [{"kind": "PER", "text": "Ada Lovelace", "start": 0, "end": 12}]

@@ -90,6 +90,12 @@ def test_a_recipe_of_three_phases_is_planned_run_killed_and_gone_on_with(llama_f
     assert (cut.folder / result).read_bytes() == (whole.folder / result).read_bytes()
     assert events(cut.folder, "rollout")[-1]["figures"] == last
 
+    # Another reward model teaches anew, though the policy begins with the same weights and prompts.
+    told = len(events(cut.folder, "rollout"))
+    other = luthier.run(recipe, ["phases.1.steps=3"], out=tmp_path / "cut", until="train")
+    assert len(events(other.folder, "rollout")) == told + 3
+    assert (other.folder / result).read_bytes() != (whole.folder / result).read_bytes()
+
 
 @pytest.mark.parametrize(("source", "words"), [("ppo", "does not come before it"), ("sft", "trains no reward model")])
 def test_a_phase_that_cannot_judge_is_refused(source: str, words: str, tmp_path: Path) -> None:

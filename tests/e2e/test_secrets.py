@@ -166,6 +166,7 @@ def test_a_run_tells_of_its_rows_only_where_the_table_says_so(
         "given.jsonl",
         "data/unfinished/**",
         "phases/*/reference-*.safetensors",
+        "phases/*/rollouts.jsonl",  # of what learns from its own answers: below
         "phases/*/ledger.parquet",  # of self-training alone: tests/e2e/test_semi_supervised.py looks into it
     }
     card = (out / "README.md").read_text()
@@ -174,6 +175,34 @@ def test_a_run_tells_of_its_rows_only_where_the_table_says_so(
     assert said(capfd, "train", out)[0] == 0  # what is kept says nothing else
     assert wrong(out) == []
     assert said(capfd, "doctor")[0] == 0
+
+
+# It fails for every second answer: where it fails for each of the first rollout, the run stops.
+JUDGE = """
+calls = []
+
+def judge(prompt, answer, target):
+    calls.append(prompt)
+    if len(calls) % 2:
+        raise ValueError(prompt)
+    return 1.0
+"""
+
+
+def test_what_a_policy_was_asked_stands_beside_its_phase_and_in_no_log(
+    planted: Path, llama_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does what a reward says that fails, which quotes what it was given."""
+    (planted / "judges.py").write_text(JUDGE)
+    data = write_jsonl(planted / "rows.jsonl", told(chat_records(30)))
+    grpo = {"rewards": [{"function": {"path": "judges:judge"}}], "answers": 2, "max_new_tokens": 4}
+    recipe = lm_recipe(llama_folder, data, objective={"grpo": grpo}, steps=1, per_step={"rows": 2})
+    out = planted / "out"
+    code, printed = said(capfd, "run", written(planted / "r.yaml", recipe), "--out", out, "--plain")
+    assert code == 0, printed
+    assert "function: ValueError; what it said stands in" in printed
+    assert wrong(out) == []
+    assert shown(out)["phases/*/rollouts.jsonl"] == (True, False)
 
 
 def test_a_classifier_tells_its_classes_and_no_rows(

@@ -19,7 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"pipeline", "plan"}),
     frozenset({"search", "federated"}),
     frozenset({"cli", "server"}),
-    frozenset({""}),  # luthier/__init__.py, the door
+    frozenset({"", "__main__"}),  # the doors: import luthier, python -m luthier
 )
 """From the ground up. Packages on one floor do not import each other, but for ALLOWED."""
 

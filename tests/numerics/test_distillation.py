@@ -265,7 +265,9 @@ def test_a_span_of_several_tokens_is_worth_their_product() -> None:
     assert (marks > 0).all(), "the whole answer lies in spans, its end too"
     assert (others > 0).all()
     (told,) = precompute(objective, role, [row], device=CPU, micro_tokens=64, others={"teacher": role})
-    loss = accumulate(objective, (), Models(role_of(model, 0)), [pack([told])]).loss
+    step = accumulate(objective, (), Models(role_of(model, 0)), [pack([told])])
+    loss = step.loss
+    assert step.figures == {"aligned": 1.0}
 
     def spans(model: nn.Module, one: Any, marks: Any) -> torch.Tensor:
         batch = pack([one])
@@ -277,3 +279,31 @@ def test_a_span_of_several_tokens_is_worth_their_product() -> None:
     theirs = spans(teacher, view, others).detach()
     far = ours * (ours / theirs).log() + (1 - ours) * ((1 - ours) / (1 - theirs)).log()
     compared(model, loss, far.sum() / len(marks))
+
+
+def test_where_tokenizers_agree_is_part_of_what_the_teacher_was_asked(tmp_path: Path) -> None:
+    """Two spans become one: what is kept of the row as it was says nothing of it now. Of a row without spans nothing is
+    learned but its labels, and the share of tokens that lie in spans tells it.
+    """
+    objective, file = objective_of({"distill_across": {"teacher": "x"}}), tmp_path / "teacher.safetensors"
+    encoding = Encoding(tokenizer_of(), max_length=128)
+    encoding.beside = {"teacher": encoding}
+    model = make_llama()
+    role = role_of(make_llama(seed=1), 0)
+    row = objective.encode(examples("messages")[0], encoding)[0]
+
+    def told(*marks: int, file: Path | None = None) -> Any:
+        changed = row.tokens["marks"].copy()
+        changed[: len(marks)] = marks
+        view = replace(row.views["teacher"], tokens={"marks": changed})
+        given = replace(row, tokens={"marks": changed}, views={"teacher": view})
+        return precompute(objective, role, [given], device=CPU, micro_tokens=64, others={"teacher": role}, file=file)[0]
+
+    apart, joined = told(2, 2, file=file), told(2, 1, file=file)
+    np.testing.assert_allclose(joined.tokens["said"][0], apart.tokens["said"][:2].sum(), rtol=1e-5)
+    np.testing.assert_array_equal(joined.tokens["said"], told(2, 1).tokens["said"])
+
+    nothing = told(*[0] * len(row.tokens["marks"]))
+    step = accumulate(objective, (), Models(role_of(model, 0)), [pack([apart]), pack([nothing])])
+    assert step.figures["aligned"] == pytest.approx(0.5)
+    assert accumulate(objective, (), Models(role_of(model, 0)), [pack([nothing])]).terms["spans"] == 0

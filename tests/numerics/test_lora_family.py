@@ -15,6 +15,7 @@ from torch import nn
 from luthier.core.component import build
 from luthier.core.errors import ModelError, RecipeError
 from luthier.functional.low_rank import orthonormal_factors, principal_factors
+from luthier.models.cast import cast
 
 INITS = ["pissa", "olora"]
 
@@ -107,6 +108,17 @@ def test_where_it_began_comes_from_the_file(llama, init: str, tmp_path: Path) ->
     assert torch.equal(log_probabilities(again.eval()), log_probabilities(model.eval()))
 
 
+def test_a_file_of_another_rank_is_refused_in_the_recipes_numbers(llama, tmp_path: Path) -> None:
+    """Files have twice the rank, which no recipe should be told to set."""
+    adaptation = lora(rank=8, init="pissa", alpha=12.0)
+    fresh = copy.deepcopy(llama)
+    adaptation.save(adaptation.apply(llama), tmp_path)
+    other = lora(rank=4, init="pissa", alpha=12.0)
+    with pytest.raises(ModelError, match="trained with rank 8, not 4") as caught:
+        other.load(other.apply(fresh), tmp_path)
+    assert caught.value.problems[0].remedy == "set rank: 8"
+
+
 def test_orthonormal_factors_are_orthonormal_and_begin_the_matrix() -> None:
     weight = torch.randn(12, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     down, up = orthonormal_factors(weight, 8)
@@ -143,6 +155,20 @@ def test_dora_begins_at_the_size_of_the_weights_and_learns_it(llama) -> None:
         base = model.get_submodule(name.partition(".lora_magnitude")[0]).base_layer
         torch.testing.assert_close(size, base.weight.norm(dim=1))
         assert size.requires_grad
+
+
+@pytest.mark.parametrize("parameters", [{"dora": True}, {"init": "pissa"}, {"init": "olora"}, {}], ids=str)
+def test_the_first_step_over_bfloat16_is_the_base(llama, parameters: dict) -> None:
+    half = cast(llama, torch.bfloat16)
+    before = log_probabilities(half)
+    adaptation = lora(**parameters)
+    model = adaptation.apply(half)
+    assert torch.equal(log_probabilities(model.eval()), before)
+    train(adaptation, model.train())
+    tuned = log_probabilities(model.eval())
+    assert not torch.equal(tuned, before)
+    apart = log_probabilities(adaptation.merge(model)) - tuned
+    assert float(apart.abs().max()) < 5e-2, "merged it is the same but for rounding"
 
 
 @pytest.mark.parametrize("other", [{"init": "pissa"}, {"base": "int8"}])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from numerics.test_adaptations import log_probabilities, train
 from peft import PeftModel
+from tiny import make_llama
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from luthier.adaptations.peft import REFUSED, Method
@@ -115,21 +116,28 @@ def test_settings_are_checked(llama) -> None:
 
 
 def test_a_file_of_other_settings_is_refused(llama, tmp_path: Path) -> None:
-    adaptation = peft("lokr", settings={"r": 4, "alpha": 8})
+    adaptation = peft("lokr", settings={"r": 4, "alpha": 16})
     model = adaptation.apply(llama)
     adaptation.save(model, tmp_path)
-    with pytest.raises(ModelError, match="trained with alpha 8, not 4"):
+    with pytest.raises(ModelError, match="trained with alpha 16, not 4"):
         peft("lokr", settings={"r": 4, "alpha": 4}).load(
             peft("lokr", settings={"r": 4, "alpha": 4}).apply(adaptation.merge(model)), tmp_path
         )
+    plain = peft("lokr", settings={"r": 4})
+    model = plain.apply(make_llama())
+    with pytest.raises(ModelError, match="trained with alpha 16, not 8") as caught:
+        plain.load(model, tmp_path)
+    assert caught.value.problems[0].remedy == "set alpha: 16"
 
 
 def test_a_folder_of_such_an_adapter_is_a_model_to_start_from(llama_folder: Path, tmp_path: Path) -> None:
-    adaptation = peft("ia3")
+    adaptation = peft("loha")
     model = adaptation.apply(load_model(str(llama_folder), "causal_lm").model)
     train(adaptation, model, lr=1e-2)
     adaptation.save(model, tmp_path)
     config = tmp_path / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": str(llama_folder)}))
+    state = torch.get_rng_state()
     found = load_model(str(tmp_path), "causal_lm").model
+    assert torch.equal(torch.get_rng_state(), state), "what PEFT draws for a new adapter is nobody else's"
     torch.testing.assert_close(log_probabilities(found), log_probabilities(model.eval()), rtol=0, atol=5e-6)

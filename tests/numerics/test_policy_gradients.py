@@ -35,6 +35,7 @@ def rolled(name: str, **changes: Any) -> Task:
     rows = []
     for number, row in enumerate(task.rows):
         fields = dict(row.fields)
+        fields["sampled"] = fields.get("old", fields["sampled"])  # which differ by rounding
         if "reference" in fields:
             noise = 0.3 * np.random.default_rng(number).standard_normal(fields["old"].shape)
             fields["reference"] = (fields["old"] + noise * (fields["old"] != 0)).astype(np.float32)
@@ -106,7 +107,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("name", "ours", "kind", "theirs"),
     [
-        ("grpo", {"kl": 0.3}, "GRPO", {"loss_type": "grpo", "beta": 0.3}),
+        ("grpo", {"kl": 0.3, "divergence": "k3"}, "GRPO", {"loss_type": "grpo", "beta": 0.3}),
         ("grpo", {"average": "token", "clip_high": 0.28}, "GRPO", {"loss_type": "dapo", "epsilon_high": 0.28}),
         (
             "grpo",
@@ -140,3 +141,56 @@ def test_a_step_gives_the_loss_and_gradient_of_trls_trainer(
     assert mine.keys() == found.keys()
     for key, gradient in found.items():
         torch.testing.assert_close(mine[key], gradient, rtol=0, atol=1e-5 * largest, msg=key)
+
+
+def test_a_sampler_that_is_not_the_trainer_is_corrected_for_as_trl_does(tmp_path: Path) -> None:
+    """Its log-probabilities stray by half a nat a token: some of the weights reach their limit of 1.5."""
+    task = rolled("grpo", average="token", sampler_cap=1.5)
+    rows = []
+    for number, row in enumerate(task.rows):
+        old = row.fields["old"]
+        noise = 0.5 * np.random.default_rng(10 + number).standard_normal(old.shape).astype(np.float32)
+        rows.append(replace(row, fields={**row.fields, "sampled": old + noise * (old != 0)}))
+    task = replace(task, rows=rows)
+    model, other = make_llama(seed=1), make_llama(seed=1)
+    trainer = trainer_of("GRPO", tmp_path, other, beta=0.0, loss_type="dapo")
+    trainer.use_vllm = trainer.vllm_importance_sampling_correction = True
+    trainer.model.eval()
+    inputs = inputs_of(task)
+    apart = torch.from_numpy(np.concatenate([row.fields["old"] - row.fields["sampled"] for row in rows]))
+    weights = apart.exp().clamp(max=1.5)
+    assert 0.05 < (weights[inputs["completion_mask"] > 0] == 1.5).float().mean() < 0.5
+    result = accumulate(task.objective, (), Models(role_of(model, 0)), [task.batch(0, 1), task.batch(2, 3, 4, 5)])
+    wanted = trainer._compute_loss(trainer.model, {**inputs, "importance_sampling_ratio": weights})
+    wanted.backward()
+    assert result.loss == pytest.approx(wanted.item(), rel=3e-6, abs=3e-6)
+    assert result.figures["sampler_gap"] == pytest.approx(0.4, abs=0.1)
+    mine, found = gradients(model), gradients(trainer.model)
+    largest = max(float(gradient.abs().max()) for gradient in found.values())
+    for key, gradient in found.items():
+        torch.testing.assert_close(mine[key], gradient, rtol=0, atol=1e-5 * largest, msg=key)
+
+
+def test_with_one_step_a_rollout_rloo_is_reinforce_over_the_samplers_draws() -> None:
+    """Each answer's advantage times the slope of its log-probability, by plain torch; the sampler was another model, so
+    that an answer counts as much as training finds it likelier, up to twice.
+    """
+    task, model, other = rolled("rloo", passes=1), make_llama(seed=1), make_llama(seed=1)
+    assert "old" not in task.rows[0].fields
+    wanted, weights = torch.zeros(()), []
+    for row in task.rows:
+        prompt, answers = pieces(row)
+        for number, answer in enumerate(answers):
+            logits = other(input_ids=torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+            said = logits.log_softmax(-1).gather(-1, torch.tensor(answer)[:, None]).sum()
+            weights.append(min(2.0, float((said.detach() - row.fields["sampled"][number].sum()).exp())))
+            wanted = wanted - weights[-1] * float(row.fields["advantages"][number]) * said / (4 * len(task.rows))
+    assert 2.0 in weights
+    assert min(weights) < 0.9
+    wanted.backward()
+    accumulate(task.objective, (), Models(role_of(model, 0)), [task.batch(0, 1), task.batch(2, 3, 4, 5)])
+    mine, found = gradients(model), gradients(other)
+    largest = max(float(gradient.abs().max()) for gradient in found.values())
+    assert largest > 0
+    for key, gradient in found.items():
+        torch.testing.assert_close(mine[key], gradient, rtol=0, atol=2e-5 * largest, msg=key)

@@ -232,3 +232,52 @@ def test_simpos_loss_is_trls() -> None:
     )
     theirs, *_ = CPOTrainer.cpo_loss(held, chosen, rejected)
     torch.testing.assert_close(simpo_loss(chosen - rejected, 2.0, 0.7), theirs, rtol=1e-5, atol=1e-6)
+
+
+# ---- what trainers do otherwise, by plain torch ----------------------------------------------------------------------
+
+
+def by_hand(task: Task, model: nn.Module, value: dict[str, Any]) -> Tensor:
+    """The loss from transformers' own forward over each answer behind its prompt, as the papers write it."""
+    ((name, given),) = value.items()
+    total = torch.zeros(())
+    for row in task.rows:
+        prompt, answers = pieces(row)
+        sums, means = [], []
+        for answer in answers:
+            logits = model(input_ids=torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+            logps = logits.log_softmax(-1).gather(-1, torch.tensor(answer)[:, None])
+            sums.append(logps.sum())
+            means.append(logps.mean())
+        if name == "simpo":
+            total = total - (given["beta"] * (means[0] - means[1]) - given["gamma"]).sigmoid().log()
+        if name == "orpo":
+            odds = [mean.exp() / (1 - mean.exp()) for mean in means]
+            total = total - means[0] - given["weight"] * (odds[0] / odds[1]).log().sigmoid().log()
+        if name == "ipo":
+            reference = torch.from_numpy(row.fields["reference"])
+            away = [(one - other) / len(answer) for one, other, answer in zip(sums, reference, answers, strict=True)]
+            total = total + (away[0] - away[1] - 1 / (2 * given["tau"])) ** 2
+    return total / len(task.rows)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"simpo": {"beta": 2.5, "gamma": 0.6}}, {"orpo": {"weight": 0.7}}, {"ipo": {"tau": 0.3}}],
+    ids=lambda value: next(iter(value)),
+)
+def test_answers_of_unlike_lengths_are_means_over_their_own_tokens(value: dict[str, Any]) -> None:
+    """Loss and gradient; the prompt is in neither."""
+    task = Task.of(objective_of(value))
+    if "ipo" in value:
+        task = asked(objective_of(value), make_llama(seed=1))
+    assert any(len({*map(len, pieces(row)[1])}) == 2 for row in task.rows)
+    model, other = make_llama(), make_llama()
+    agree(
+        lambda: (
+            accumulate(task.objective, (), Models(role_of(model, 0)), [task.batch(0, 1), task.batch(2, 3, 4, 5)]).loss
+        ),
+        lambda: by_hand(task, other, value),
+        model,
+        other,
+    )

@@ -121,6 +121,33 @@ def test_texts_that_belong_together_are_no_negatives():
     torch.testing.assert_close(ranking_losses(vectors, there, same, counted, scale=5.0)[0][:2], alone)
 
 
+def test_a_text_that_another_row_pairs_with_the_anchor_is_no_negative():
+    """Rows (a, x), (a, y) and (b, y): y belongs with a in whichever row it stands, and x is a negative of b alone."""
+    vectors, there, _, counted = drawn(3)
+    there[:, 2] = False
+    same = torch.tensor([[1, 3, 0], [1, 4, 0], [2, 4, 0]])
+    near = 5.0 * torch.einsum("ih,jh->ij", *torch.nn.functional.normalize(vectors, dim=-1)[:, :2].unbind(1)).detach()
+    forward = torch.stack([near.new_zeros(()), near.new_zeros(()), (near[2, 0] - near[2, 2]).exp().log1p()])
+    found = ranking_losses(vectors, there, same, counted, scale=5.0)[0].detach()
+    torch.testing.assert_close(found, forward)
+    backward = torch.stack([(near[2, 0] - near[0, 0]).exp().log1p(), near.new_zeros(()), near.new_zeros(())])
+    found = ranking_losses(vectors, there, same, counted, scale=5.0, symmetric=True)[0].detach()
+    torch.testing.assert_close(found, (forward + backward) / 2)
+
+
+def test_of_many_rows_similarities_are_not_kept_for_the_backward_pass(monkeypatch):
+    vectors, there, same, counted = drawn(200, 4)
+    whole = ranking_losses(vectors, there, same, counted, scale=5.0, symmetric=True)
+    (wanted,) = torch.autograd.grad(whole[0].sum(), vectors)
+    monkeypatch.setattr("luthier.functional.contrast._TOGETHER", 30)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one.numel()) or one, lambda one: one):
+        parts = ranking_losses(vectors, there, same, counted, scale=5.0, symmetric=True)
+    assert sum(kept) < 200 * 400, "fewer numbers than there are similarities"
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(torch.autograd.grad(parts[0].sum(), vectors)[0], wanted)
+
+
 # ---- the objective ---------------------------------------------------------------------------------------------------
 
 
@@ -210,9 +237,11 @@ def test_vectors_of_branches_are_those_of_the_texts_alone(tokenizer):
     [
         ([*pairs(2), *texts("x")], {}, "some rows are classes and some pairs"),
         ([replace(row, target=0.5) for row in pairs(2)], {}, "says of its pair: '0.5'"),
+        ([replace(row, target=0.5) for row in texts("x", "y")], {}, "'t1' has a number"),
+        ([replace(row, target=("x", "y")) for row in texts("x", "y")], {}, "'t1' has a list of classes"),
         (pairs(2), {"against": "negative"}, "has no negative"),
     ],
-    ids=["kinds", "scored", "no negative"],
+    ids=["kinds", "scored", "number", "several", "no negative"],
 )
 def test_rows_that_do_not_fit_are_refused(tokenizer, examples, settings, told):
     with pytest.raises(DataError, match=told):

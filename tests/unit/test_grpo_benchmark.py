@@ -15,9 +15,9 @@ def result(rate: float, memory: float, tokens: float = 40.0) -> dict[str, float]
 
 def test_rates_are_ratios_with_their_floor() -> None:
     turns = [{"ours": result(5, 3), "other": result(1, 6)}, {"ours": result(6, 3), "other": result(2, 6)}]
-    processor, wall, memory = grpo.rows_of(turns, 4.0)
+    processor, wall, memory = grpo.rows_of("alike", turns, 4.0)
     assert (processor.value, processor.low, processor.high, processor.holds) == (4.0, 3.0, 5.0, True)
-    assert wall.name == "steps/s"
+    assert wall.name == "alike: steps/s"
     assert (memory.value, memory.floor) == (2.0, None)
 
 

@@ -71,13 +71,15 @@ def test_rows_without_a_number_or_a_level_are_refused():
     for objective, rows, told in (
         (score, texts(1.0, "good"), "'t1' has no number"),
         (score, texts(1.0, 1.0), "all have the same number"),
+        (score, texts(0.1, 0.1, 0.1), "all have the same number"),  # their mean is rounded, and not 0.1
         (ordinal, texts("low", "hgh"), "the class 'hgh' is none of the levels"),
         (ordinal, texts(None), "has no class"),
     ):
         with pytest.raises(DataError, match=told):
             objective.survey(rows)  # type: ignore[attr-defined]
-    with pytest.raises(RecipeError):
-        build("objectives", {"ordinal": {"levels": ["one"]}})
+    for levels, told in ((["one"], "at least 2"), (["low", "high", "low"], "the level 'low' is named twice")):
+        with pytest.raises(RecipeError, match=told):
+            build("objectives", {"ordinal": {"levels": levels}})
 
 
 class Subject:

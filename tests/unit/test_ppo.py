@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conformance.world import Task, models_of
@@ -43,24 +45,34 @@ def plain(task: Task, model: nn.Module, head: nn.Linear) -> dict[str, Tensor]:
             said = model(input_ids=whole[None], output_hidden_states=True)
             logps = said.logits[0, shared:-1].log_softmax(-1).gather(-1, whole[shared + 1 :, None])[:, 0]
             values = head(said.hidden_states[-1][0, shared:-1])[:, 0]
-            old, before, advantages, returns = (
+            old, before, sampled, advantages, returns = (
                 torch.from_numpy(row.fields[name][answer, : length - 1])
-                for name in ("old", "values", "advantages", "returns")
+                for name in ("old", "values", "sampled", "advantages", "returns")
             )
-            ratio = (logps - old).exp()
+            ratio, counted = (logps - old).exp(), (old - sampled).exp().clamp(max=settings.sampler_cap)
             held = before + (values - before).clamp(-settings.value_clip, settings.value_clip)
-            sums["policy"] = (
-                sums["policy"]
-                - torch.min(ratio * advantages, ratio.clamp(1 - settings.clip, 1 + settings.clip) * advantages).sum()
-            )
+            gained = torch.min(ratio * advantages, ratio.clamp(1 - settings.clip, 1 + settings.clip) * advantages)
+            sums["policy"] = sums["policy"] - (counted * gained).sum()
             sums["value"] = sums["value"] + torch.max((values - returns) ** 2, (held - returns) ** 2).sum() / 2
             tokens += length - 1
     return {name: total / tokens for name, total in sums.items()}
 
 
+def strayed(task: Task) -> Task:
+    """The rollout as another sampler would have drawn it: its log-probabilities are 0.2 nats away, up or down."""
+    rows = []
+    for row in task.rows:
+        old = row.fields["old"]
+        away = np.where(np.arange(old.size).reshape(old.shape) % 2, 0.2, -0.2) * (old != 0)
+        rows.append(replace(row, fields={**row.fields, "sampled": (old + away).astype(np.float32)}))
+    return replace(task, rows=rows)
+
+
 def test_a_steps_loss_and_gradients_are_those_of_plain_torch() -> None:
-    """The policy and its values have moved since the rollout, so that some of either are clipped; two cuts."""
-    task = Task.of(objective_of(kl=0.0, clip=0.05, value_clip=0.02))
+    """The policy and its values have moved since the rollout, so that some of either are clipped, and the sampler was
+    not the trainer; two cuts.
+    """
+    task = strayed(Task.of(objective_of(kl=0.0, clip=0.05, value_clip=0.02, sampler_cap=1.2)))
     model, other = make_llama(seed=1), make_llama(seed=1)
     models = models_of(task.objective, role_of(model, 0), draw=3)
     head = nn.Linear(model.config.hidden_size, 1)
@@ -70,6 +82,7 @@ def test_a_steps_loss_and_gradients_are_those_of_plain_torch() -> None:
     terms = plain(task, other, head)
     (terms["policy"] + 0.1 * terms["value"]).backward()
     assert 0 < step.figures["clipped"] < 1
+    assert step.figures["sampler_gap"] == pytest.approx(0.2, rel=1e-4)
     assert step.terms["policy"] == pytest.approx(terms["policy"].item(), rel=1e-5, abs=1e-6)
     assert step.terms["value"] == pytest.approx(0.1 * terms["value"].item(), rel=1e-5)
     pairs = [*zip(model.named_parameters(), other.named_parameters(), strict=True)]

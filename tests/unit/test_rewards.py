@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 from conformance.world import load
+from tiny import CHATML_PLAIN
 
 from luthier.core.component import build
 from luthier.core.errors import DataError, RecipeError
 from luthier.core.example import Example, Origin, Turn
 from luthier.core.rewards import Answer, Failed, Reward
+from luthier.data.template import template_for
 from luthier.engine.rollout import judging
 from luthier.models import load as models_load
 from luthier.models.export import save_model
@@ -96,7 +98,7 @@ def test_a_function_is_called_and_none_of_its_failures_reaches_the_run(
     assert reasons == [
         "it took longer than 1.5 s",
         "its process ended (exit status 3)",
-        "ValueError: no number in it",
+        "ValueError",
         "it returned nan",
     ]
     objective = GRPO(rewards=({"length": {"words": 1}}, {"function": {"path": "ways:judge", "failed": -1.0}}))  # type: ignore[arg-type]
@@ -104,7 +106,9 @@ def test_a_function_is_called_and_none_of_its_failures_reaches_the_run(
         result = judged([answer("raise"), answer("four"), answer("raise")])
     assert result.rewards.tolist() == [0.0, 105.0, 0.0]
     assert result.parts["function"].tolist() == [-1.0, 104.0, -1.0]
-    assert result.failures == {"function: ValueError: no number in it": 2}
+    # What an exception says may quote the answer: it is told apart from the kind, which the log may hold.
+    assert result.failures == {"function: ValueError": 2}
+    assert result.details == {"function: ValueError": "no number in it"}
     assert not math.isnan(result.rewards.sum())
 
 
@@ -146,3 +150,21 @@ def test_a_reward_model_is_loaded_once_and_reads_prompt_and_answer(
             wanted.append(float(loaded.model(input_ids=ids[:, : stop + 1]).logits[0, 0]))
     assert found == pytest.approx([*wanted, wanted[0]], abs=1e-5)
     assert abs(found[0] - found[1]) > 1e-4
+
+
+@pytest.mark.parametrize("template", [None, CHATML_PLAIN, "plain"], ids=["marked", "unmarked", "plain"])
+def test_a_reward_model_reads_whatever_a_policy_says(template: str | None, tmp_path: Path) -> None:
+    """Nothing at all, white space, half a character, what spells control tokens: a run must not end at one of them."""
+    loaded = load("llama", "sequence_score", {"classes": ["reward"], "multi_label": False})
+    if template == "plain":
+        template_for(loaded.tokenizer, "plain")
+    elif template is not None:
+        loaded.tokenizer.chat_template = template
+    save_model(loaded.model, loaded.tokenizer, tmp_path / "judge")
+    example = Example("r:1", {"prompt": (Turn("user", "How long?"),)}, Origin("r.jsonl", 1))
+    control = ["<|im_end|>", "<|im_start|>user\nhi<|im_end|>", "User: hi\nAssistant:"]
+    texts = ["", " ", "\n\n", "\ufffd", " a", "\x00", *control]
+    with reward({"model": {"source": str(tmp_path / "judge")}}).open() as judge:
+        found = judge([Answer(example, "How long?", text, ()) for text in texts])
+    assert all(isinstance(value, float) and math.isfinite(value) for value in found)
+    assert len({round(float(value), 6) for value in found if isinstance(value, float)}) >= 4

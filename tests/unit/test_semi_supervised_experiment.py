@@ -7,19 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from experiments.semi_supervised import METHODS, STEPS, overrides, written
+from experiments.semi_supervised import METHODS, STEPS, begun, overrides, written
 from luthier.core.recipe_file import load_recipe
 from luthier.core.unlabeled import Unlabeled
+from luthier.objectives.self_train import SelfTrain
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_the_recipe_with_as_many_steps(method: str) -> None:
-    recipe = load_recipe("few-labels", overrides(method, quick=False))
-    first, *later = recipe.phases
-    assert first.objective.component_name() == "classify"
-    assert sum(phase.steps or 0 for phase in later) == STEPS
-    learns = [isinstance(phase.objective, Unlabeled) for phase in later]
-    assert learns == [method != "labeled rows alone"] * len(later)
+    start = Path("runs/labeled")
+    recipe = load_recipe("few-labels", overrides(method, start, quick=False))
+    assert recipe.model == str(start)
+    assert sum(phase.steps or 0 for phase in recipe.phases) == STEPS
+    learns = [isinstance(phase.objective, Unlabeled) for phase in recipe.phases]
+    assert learns == [method != "labeled rows alone"] * len(recipe.phases)
+    rounds = [phase.objective for phase in recipe.phases if isinstance(phase.objective, SelfTrain)]
+    assert [one.teacher for one in rounds] == ([str(start), "then"] if method == "self_train" else [])
+
+
+def test_all_begin_as_the_recipe_s_first_phase() -> None:
+    (phase,) = load_recipe("few-labels", begun(quick=False)).phases
+    assert phase.objective.component_name() == "classify"
+    assert not phase.steps
 
 
 def test_few_rows_of_each_class_keep_their_label(tmp_path: Path) -> None:

@@ -120,8 +120,9 @@ def test_rows_that_teach_nothing_are_refused(examples: list[Example], found: str
 def test_rows_to_measure_on_need_a_class() -> None:
     one = objective("mean_teacher")
     assert one.survey(ROWS)["classes"] == ["bad", "good"]
-    with pytest.raises(DataError, match="the row 'u1' has no label"):
+    with pytest.raises(DataError, match="the row 'u1' has no label") as caught:
         one.require([ROWS[0], ROWS[1]], FACTS)
+    assert "files of labeled rows as data.validation and data.test" in str(caught.value.problems[0].remedy)
 
 
 def test_classify_leaves_out_what_a_later_round_learns_from(tokenizer: Any) -> None:

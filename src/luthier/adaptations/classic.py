@@ -59,6 +59,8 @@ class Classic(Adaptation):
     normalize: bool = Field(True, description="features at unit length")
 
     def problems(self, recipe: Recipe, phase: Phase | None) -> Iterator[Problem]:
+        from ..models.groups import unfoldable_problems
+
         if phase is None:
             return
         objective = phase.objective.component_name()
@@ -83,15 +85,7 @@ class Classic(Adaptation):
                 expected="kind: linear_svm or rbf_svm, whose numbers are no probabilities by themselves",
                 remedy="remove it",
             )
-        names = [one.name for one in recipe.phases]
-        for number, later in enumerate(recipe.phases[1:], 1):
-            start = later.from_ if later.from_ in names else names[number - 1] if later.from_ is None else None
-            if start == phase.name:
-                yield Problem(
-                    f"the phase '{later.name}' starts from '{phase.name}', whose classifier cannot be folded in",
-                    expected="classic in the last phase",
-                    remedy="start the later phase from another with from:",
-                )
+        yield from unfoldable_problems(recipe, phase, "classifier")
 
     def _unread_of_words(self) -> Iterator[Problem]:
         """What does not go with words: they are many, each is a row by itself, and some tags may not occur."""

@@ -14,7 +14,7 @@ rows lie beside the model, texts and vectors, wherever it goes. For decoders. So
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
@@ -59,6 +59,9 @@ class InContext(Adaptation):
     @classmethod
     def _marked(cls, template: str) -> str:
         return checked_template(template)
+
+    def sources(self) -> Sequence[str]:
+        return () if self.by is None else (self.by,)
 
     def problems(self, recipe: Recipe, phase: Phase | None) -> Iterator[Problem]:
         yield from problems_of_words("in_context", recipe, phase)

@@ -92,6 +92,7 @@ class Lora(Adaptation):
 
     def apply(self, model: nn.Module) -> nn.Module:
         from ..models.begun import begin
+        from ..models.dora import begin_at_the_base
         from ..models.fused import fuse_lora
         from ..models.quantized import inner_linears, quantize_layers
         from ..models.wrapped import wrap
@@ -101,6 +102,8 @@ class Lora(Adaptation):
         adapted = wrap(model, config)
         if self.init != "zero":
             begin(adapted, self.init)
+        if self.dora:
+            begin_at_the_base(adapted)
         if self.base is not None:
             quantize_layers(adapted, inner, self.base)
         return fuse_lora(adapted)
@@ -125,12 +128,13 @@ class Lora(Adaptation):
         write_bits(folder, self.base)
 
     def load(self, model: nn.Module, folder: Path) -> None:
-        from ..models.begun import halved
+        from ..models.begun import file_units, halved
         from ..models.quantized import refuse_other_bits
         from ..models.wrapped import place, read_adapter
 
         refuse_other_bits(folder, self.base)
-        state = read_adapter(folder, *self._filed(model), _ALIKE)
+        units = None if self.init == "zero" else file_units(stabilized=self.rank_stabilized)
+        state = read_adapter(folder, *self._filed(model), _ALIKE, units)
         place(model, state if self.init == "zero" else halved(model, state), folder)
 
     def merge(self, model: nn.Module) -> nn.Module:

@@ -113,11 +113,11 @@ class Peft(Adaptation):
         write_adapter(folder, adapter_state(model), saved_config(model))
 
     def load(self, model: nn.Module, folder: Path) -> None:
-        from ..models.wrapped import adapter_state, place, read_adapter, saved_config
+        from ..models.wrapped import adapter_state, own_settings, place, read_adapter, saved_config
 
         config = saved_config(model)
-        own = {name: name for name in ("peft_type", *self.settings) if name in config}
-        place(model, read_adapter(folder, adapter_state(model), config, own), folder)
+        names = {name: name for name in ("peft_type", *own_settings(config))}
+        place(model, read_adapter(folder, adapter_state(model), config, names), folder)
 
     def merge(self, model: nn.Module) -> nn.Module:
         """The weights that the adapter makes of the base's, and the trained head; the adapted model is used up."""

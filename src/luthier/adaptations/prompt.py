@@ -36,6 +36,10 @@ class PromptTuning(Adaptation):
     length: int = Field(20, gt=0, description="embeddings that go before a text; they take as many positions")
     head_scale: float = Field(1.0, gt=0, description="a classification head's rate, as a multiple of the phase's")
 
+    @property
+    def positions(self) -> int:
+        return self.length
+
     def problems(self, recipe: Recipe, phase: Phase | None) -> Iterator[Problem]:
         from ..models.groups import head_scale_problems, unfoldable_problems
 

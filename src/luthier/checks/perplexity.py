@@ -2,7 +2,8 @@
 
 Perplexity is exp of the mean negative log-probability (nats) of the supervised tokens; bits a byte divides the same sum
 by the UTF-8 bytes of the supervised text, so that models with other tokenizers can be compared. Lower is better. Of a
-masked language model it is that of the tokens which training would hide, the same tokens whatever the run's seed.
+masked language model it is that of the tokens which training would hide, the same tokens whatever the run's seed. Bad
+answers of feedback are no items: they are to become less likely.
 Source: Jelinek et al. 1977; bits a byte as in Gao et al. 2020 (arXiv:2101.00027), section 3.1.
 Errors: a DataError where no item has anything to predict.
 """
@@ -31,7 +32,8 @@ class Perplexity(Check):
     limit: int | None = Field(None, gt=0, description="at most so many items, chosen by their ids")
 
     def examples(self, test: Sequence[Example], context: CheckContext) -> Sequence[Example]:
-        return context.choose(test, self.limit)
+        wanted = [example for example in test if "completion" not in example.parts or example.target != "bad"]
+        return context.choose(wanted, self.limit)
 
     def measure(self, subject: Subject, examples: Sequence[Example], context: CheckContext) -> Scores:
         chosen, numbers = predicted(subject, examples)

@@ -10,6 +10,7 @@ section 4; length: Singhal et al. 2023 (arXiv:2310.03716). Errors: DataError wit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from pydantic import Field
 from ..core.errors import DataError
 from ..core.evidence import Check, CheckContext, Measure, Scores, Subject
 from ..core.example import Example
+from ..data.parts import pair_of
 from ..functional.pair_statistics import correlation, wins
 from ..functional.statistics import OfSums, row_mean
 
@@ -46,7 +48,7 @@ class Preferences(Check):
         return context.choose(pairs, self.limit)
 
     def measure(self, subject: Subject, examples: Sequence[Example], context: CheckContext) -> Scores:
-        found = np.stack(subject.answers(examples, ("chosen", "rejected")))
+        found = np.stack(subject.answers([_pair(example) for example in examples], ("chosen", "rejected")))
         sums, tokens = found[..., 0], found[..., 1]
         means = sums / tokens
         longer = wins(tokens[:, 0], tokens[:, 1])
@@ -61,12 +63,19 @@ class Preferences(Check):
     def measures(self, facts: Mapping[str, Any]) -> Sequence[Measure]:
         against: dict[str, Any] = {"source": "margin", "against": "base", "of": ("tuned",), "paired": False}
         return [
-            Measure("accuracy", "higher", row_mean),
-            Measure("accuracy_per_token", "higher", row_mean),
-            Measure("reward_accuracy", "higher", OfSums(row_mean.of, _reward_wins), **against),
+            Measure("accuracy", "higher", row_mean, share=True),
+            Measure("accuracy_per_token", "higher", row_mean, share=True),
+            Measure("reward_accuracy", "higher", OfSums(row_mean.of, _reward_wins), share=True, **against),
             Measure("reward_margin", "higher", OfSums(row_mean.of, _reward_margin), **against),
             Measure("length_correlation", "neither", correlation, source="margin"),
         ]
+
+
+def _pair(example: Example) -> Example:
+    """The example with the two answers that are compared, which of a ranking are not always the first two."""
+    better, worse = pair_of(example)
+    parts = {"chosen": example.parts[better], "rejected": example.parts[worse]}
+    return replace(example, parts={**example.parts, **parts})
 
 
 # Columns: margin and difference in tokens of the subject, then those of base.

@@ -67,7 +67,7 @@ class QuestionAnswering(Check):
         return context.scores(examples, values, samples=samples, note=subject.about)
 
     def measures(self, facts: Mapping[str, Any]) -> Sequence[Measure]:
-        found = [Measure("exact", "higher", row_mean, binary=True), Measure("f1", "higher", row_mean)]
+        found = [Measure("exact", "higher", row_mean, binary=True), Measure("f1", "higher", row_mean, share=True)]
         if facts.get("span", {}).get("unanswerable"):
             share = OfSums(_share)
             found += [

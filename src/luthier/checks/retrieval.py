@@ -1,9 +1,10 @@
 """What a text finds by its vector: recall, precision at 1, reciprocal rank and nDCG, all 0 to 1.
 
 Of pairs, each a looks among the b (and negatives) of all items for its own; of texts with a class, each looks among the
-others for those of its class. recall_k: the share of the right ones among the k nearest by cosine. mrr: 1 over the
-place of the first right one. ndcg_10: of the ten nearest. Source: Manning, Raghavan and Schütze 2008, chapter 8;
-Järvelin and Kekäläinen 2002; Thakur et al. 2021 (arXiv:2104.08663). Errors: DataError without such items.
+others for those of its class; no text finds itself. recall_k: the share of the right ones among the k nearest by
+cosine. mrr: 1 over the place of the first right one. ndcg_10: of the ten nearest. Source: Manning, Raghavan and Schütze
+2008, chapter 8; Järvelin and Kekäläinen 2002; Thakur et al. 2021 (arXiv:2104.08663). Errors: DataError without such
+items.
 """
 
 from __future__ import annotations
@@ -63,19 +64,21 @@ class Retrieval(Check):
                 dict.fromkeys(str(row.parts[n]) for row in examples for n in ("b", "negative") if n in row.parts)
             )
             asked = [str(row.parts["a"]) for row in examples]
-            right = _right(examples, asked, texts)
+            right, own = _right(examples, asked, texts)
         else:
             texts = asked = [str(row.parts["text"]) for row in examples]
             classes = np.array([str(row.target) for row in examples])
             right = classes[:, None] == classes[None, :]
             np.fill_diagonal(right, False)
+            own = np.arange(len(texts))
         vectors = unit(subject.embed(texts))
         questions = unit(subject.embed(asked)) if pairs else vectors
         found: list[Mapping[str, Floats]] = []
         for low in range(0, len(asked), _TOGETHER):
             near = questions[low : low + _TOGETHER] @ vectors.T
-            if not pairs:  # no text finds itself
-                near[np.arange(len(near)), low + np.arange(len(near))] = -np.inf
+            itself = own[low : low + _TOGETHER]
+            known = np.flatnonzero(itself >= 0)
+            near[known, itself[known]] = -np.inf
             found.append(found_at(near, right[low : low + _TOGETHER], self.cuts))
         values = {name: np.concatenate([part[name] for part in found])[:, None] for name in found[0]}
         kept = np.flatnonzero(right.any(axis=1)).tolist()
@@ -84,11 +87,15 @@ class Retrieval(Check):
 
     def measures(self, facts: Mapping[str, Any]) -> Sequence[Measure]:
         names = [*(f"recall_{cut}" for cut in self.cuts), "precision_1", "mrr", "ndcg_10"]
-        return [Measure(name, "higher", row_mean, binary=name == "precision_1") for name in names]
+        return [Measure(name, "higher", row_mean, binary=name == "precision_1", share=True) for name in names]
 
 
-def _right(examples: Sequence[Example], asked: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
-    """[n, M]: the b of every item that asks the same."""
+def _right(
+    examples: Sequence[Example], asked: Sequence[str], texts: Sequence[str]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """[n, M]: the b of every item that asks the same; and [n] where the question itself lies, -1 where it is right or
+    not among the texts.
+    """
     place = {text: at for at, text in enumerate(texts)}
     answers: dict[str, set[int]] = {}
     for row, question in zip(examples, asked, strict=True):
@@ -96,4 +103,5 @@ def _right(examples: Sequence[Example], asked: Sequence[str], texts: Sequence[st
     right = np.zeros((len(asked), len(texts)), dtype=np.bool_)
     for at, question in enumerate(asked):
         right[at, list(answers[question])] = True
-    return right
+    own = [-1 if place.get(question) in answers[question] else place.get(question, -1) for question in asked]
+    return right, np.array(own, dtype=np.int64)

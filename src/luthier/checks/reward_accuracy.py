@@ -59,7 +59,7 @@ class RewardAccuracy(Check):
 
     def measures(self, facts: Mapping[str, Any]) -> Sequence[Measure]:
         length = Measure("length_correlation", "neither", correlation, source="length")
-        compared = [Measure("accuracy", "higher", row_mean), Measure("margin", "higher", row_mean)]
+        compared = [Measure("accuracy", "higher", row_mean, share=True), Measure("margin", "higher", row_mean)]
         rated = Measure("correlation", "higher", correlation, source="worth")
         of_kind = {
             "pairs": compared,

@@ -68,10 +68,10 @@ class TextMatch(Check):
     def measures(self, facts: Mapping[str, Any]) -> Sequence[Measure]:
         return [
             Measure("exact", "higher", row_mean, binary=True),
-            Measure("token_f1", "higher", row_mean),
+            Measure("token_f1", "higher", row_mean, share=True),
             Measure("bleu", "higher", OfSums(_bleu)),
-            Measure("rouge_1", "higher", row_mean),
-            Measure("rouge_l", "higher", row_mean),
+            Measure("rouge_1", "higher", row_mean, share=True),
+            Measure("rouge_l", "higher", row_mean, share=True),
         ]
 
 

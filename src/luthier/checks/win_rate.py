@@ -83,7 +83,7 @@ class WinRate(Check):
     def measures(self, facts: Mapping[str, Any]) -> Sequence[Measure]:
         against: dict[str, Any] = {"source": "both", "against": "base", "of": ("tuned",), "paired": False}
         return [
-            Measure("win_rate", "higher", OfSums(row_mean.of, _wins), **against),
+            Measure("win_rate", "higher", OfSums(row_mean.of, _wins), share=True, **against),
             Measure("score", "higher", row_mean),
             Measure("length", "neither", row_mean),
             Measure("length_correlation", "neither", OfSums(correlation.of, _differences), **against),

@@ -119,13 +119,19 @@ def generate(
     """Answer one prompt with a run's model; a classifier names its most probable classes, a tagger prints what it marks
     as JSON, and so does a question-answering model, which reads the passage given by --context.
     """
-    from .marks import marks_spans
-    from .talk import Talker, is_classifier, named, say
+    from .talk import Talker, is_classifier, marks_spans, named, say
 
+    if prompt == "-" == context:
+        raise LuthierError("question and passage are both standard input", expected="one of them as text, or a file")
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise LuthierError("the prompt is empty", expected="a text for the model to answer")
     task = marks_spans(folder)
+    for option, given in (("max-new-tokens", max_new_tokens), ("temperature", temperature)):
+        if given is not None and (task is not None or is_classifier(folder)):
+            raise LuthierError(
+                f"--{option} is read by nothing: the model writes no text", where=str(folder), remedy="leave it out"
+            )
     if task is not None or context is not None:
         say(_marked(folder, text, context, task))
         return

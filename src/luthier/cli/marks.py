@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..core.contracts import Task
     from ..evaluate.subject import ModelSubject
 
-__all__ = ["answer_in", "marked", "marks_spans", "passage_of"]
+__all__ = ["answer_in", "marked", "passage_of"]
 
 _WORD = re.compile(r"\w+(?:[^\w\s]+\w+)*|[^\w\s]")
 """A word, with the punctuation inside it, or one other sign: near to how tagged sentences are cut."""
@@ -23,16 +23,6 @@ _LENGTH = 384
 """Tokens of a window; transformers' own number for questions."""
 _READING = {"stride": 128, "longest": 30, "unanswerable": False}
 """How answers are read where a model's folder does not say; transformers' own numbers."""
-_TASKS: dict[str, Task] = {
-    "ForTokenClassification": "token_classification",
-    "ForQuestionAnswering": "question_answering",
-}
-
-
-def marks_spans(folder: Path) -> Task | None:
-    """The task of the run's model where it marks parts of a text; None for one that writes or names classes."""
-    kinds = [str(name) for name in config_of(folder).get("architectures") or ()]
-    return next((task for end, task in _TASKS.items() if any(kind.endswith(end) for kind in kinds)), None)
 
 
 def marked(folder: Path, text: str) -> list[dict[str, Any]]:
@@ -53,7 +43,10 @@ def marked(folder: Path, text: str) -> list[dict[str, Any]]:
     if kinds is None:
         found = [(labels[number], at, at + 1) for at, number in enumerate(logps.argmax(axis=1))]
     else:
-        found = spans_of([labels[number] for number in best_path(logps, labels, scheme)])
+        # Where a kind has no tag to open with (IOB1 of a set without neighbors of one kind), I- opens it.
+        opened = all({f"B-{kind}", f"S-{kind}"} & set(labels) for kind in kinds)
+        path = best_path(logps, labels, scheme) if opened else list(logps.argmax(axis=1))
+        found = spans_of([labels[number] for number in path])
     places = [(kind, words[first].start(), words[last - 1].end()) for kind, first, last in found]
     return [{"kind": kind, "text": text[begin:end], "start": begin, "end": end} for kind, begin, end in places]
 
@@ -101,14 +94,14 @@ def _subject(folder: Path, task: Task, objective: str, facts: Mapping[str, Any])
     from ..data.encode import Encoding
     from ..evaluate.subject import ModelSubject
     from ..models.load import load_model
+    from ..models.prompt import text_room
     from ..models.roles import role_of
 
     place = model_of(folder)
     loaded = load_model(str(place), task)
     if loaded.fresh:
         raise LuthierError(f"the model lacks {', '.join(sorted(loaded.fresh))}", where=str(place))
-    # RoBERTa's positions begin at 2.
-    limit = (getattr(loaded.model.config, "max_position_embeddings", None) or _LENGTH + 2) - 2
+    limit = text_room(loaded.model) or _LENGTH
     asked = build("objectives", objective)
     assert isinstance(asked, Objective)
     role = role_of(loaded.model, loaded.tokenizer.pad_token_id)

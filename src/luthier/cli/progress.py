@@ -45,7 +45,7 @@ class Console:
             self._step(record)
         elif kind == "validation":
             mark = " [green]best[/]" if record.get("best") else ""
-            self._say(f"  step {record['step']}: validation loss {record['loss']:.4f}{_told(record)}{mark}")
+            self._say(f"  step {record['step']}: validation loss {record['loss']:z.4f}{_told(record)}{mark}")
         elif kind == "stage":
             self._stage(record)
         elif kind == "warning":
@@ -66,7 +66,7 @@ class Console:
 
     def _step(self, record: Mapping[str, Any]) -> None:
         rate = f"{record['tokens_per_s']:,.0f} tokens/s"
-        figures = f"loss {record['loss']:.3f}{_told(record)}  {rate}  {record['memory_gb']:.1f} GB"
+        figures = f"loss {record['loss']:z.3f}{_told(record)}  {rate}  {record['memory_gb']:.1f} GB"
         if self._plain:
             now = time.monotonic()
             if now - self._said > 5 or record["step"] == record["total"]:
@@ -100,6 +100,8 @@ class Console:
 
 
 def _told(record: Mapping[str, Any]) -> str:
-    """What preference objectives tell beside the loss, the two that are looked at first."""
+    """What objectives that learn from preferences and rewards tell beside the loss, as far as it is looked at first."""
     figures = record.get("figures", {})
-    return "".join(f"  {name} {figures[name]:.2f}" for name in ("accuracy", "margin") if name in figures)
+    return "".join(
+        f"  {name} {figures[name]:z.2f}" for name in ("reward", "kl", "accuracy", "margin") if name in figures
+    )

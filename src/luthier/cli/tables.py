@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,16 @@ def _table(title: str, headings: Sequence[str], rows: Mapping[tuple[str, str], S
     return table
 
 
+def _worst(by: Mapping[str, Finding]) -> Finding | None:
+    """Of the models as they are handed over, the one that a gate on all of them judges; undefined is worst."""
+    found = [by[subject] for subject in ("merged", "reloaded") if subject in by]
+    return max(
+        found,
+        key=lambda one: math.inf if math.isnan(one.value) else -one.value if one.better == "higher" else one.value,
+        default=None,
+    )
+
+
 def show_run(run: Run, until: str) -> None:
     """Base against tuned with intervals, the gates, and where everything lies."""
     console = Console(highlight=False)
@@ -76,8 +87,7 @@ def show_run(run: Run, until: str) -> None:
     if rows and measured:
         cells = {}
         for key, by in rows.items():
-            tuned = by.get("tuned") or next((by[s] for s in ("merged", "reloaded") if s in by), None)
-            change = by.get("change")
+            tuned, change = by.get("tuned") or _worst(by), by.get("change")
             cells[key] = [_measured(by.get("base")), _measured(tuned), _measured(change), _p(change)]
         console.print(_table("base against tuned, with 95 % intervals", ("base", "tuned", "change", "p"), cells))
         console.print()

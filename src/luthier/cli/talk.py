@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
     from ..core.contracts import Task
 
-__all__ = ["Talker", "classify", "config_of", "converse", "is_classifier", "model_of", "named", "say"]
+__all__ = ["Talker", "classify", "config_of", "converse", "is_classifier", "marks_spans", "model_of", "named", "say"]
 
 SHOWN_CLASSES = 5
 _ANY_LENGTH = 2**30
+_MARKS: dict[str, Task] = {
+    "ForTokenClassification": "token_classification",
+    "ForQuestionAnswering": "question_answering",
+}
 
 
 class Talker:
@@ -36,12 +40,7 @@ class Talker:
         from ..core.recipe_file import load_recipe
 
         model = model_of(folder)
-        if is_classifier(folder):
-            raise LuthierError(
-                "the model names classes and writes no text",
-                where=str(folder),
-                remedy=f"luthier generate {folder} TEXT names the classes of a text",
-            )
+        _refuse_wordless(folder)
         from ..data.encode import Encoding
         from ..engine.device import choose
         from ..models.load import load_model
@@ -105,6 +104,34 @@ def is_classifier(folder: Path) -> bool:
     return named or (carried is not None and carried.words)
 
 
+def marks_spans(folder: Path) -> Task | None:
+    """The task of the run's model where it marks parts of a text; None for one that writes or names classes."""
+    kinds = [str(name) for name in config_of(folder).get("architectures") or ()]
+    return next((task for end, task in _MARKS.items() if any(kind.endswith(end) for kind in kinds)), None)
+
+
+def _refuse_wordless(folder: Path) -> None:
+    """Errors: LuthierError for a model that names classes, marks parts of a text or gives vectors."""
+    task = marks_spans(folder)
+    if task is None and not is_classifier(folder):
+        if (model_of(folder) / "modules.json").is_file():
+            raise LuthierError(
+                "the model gives vectors of texts and writes none",
+                where=str(folder),
+                remedy=f'in Python: luthier.models.embed.load_embedder("{folder}").embed(["TEXT"])',
+            )
+        return
+    told = {
+        None: ("names classes", "TEXT names the classes of a text"),
+        "token_classification": ("marks parts of a text", "TEXT marks them"),
+        "question_answering": ("finds answers in a passage", "QUESTION --context PASSAGE finds one"),
+    }
+    does, how = told[task]
+    raise LuthierError(
+        f"the model {does} and writes no text", where=str(folder), remedy=f"luthier generate {folder} {how}"
+    )
+
+
 def config_of(folder: Path) -> dict[str, Any]:
     """The configuration of the run's model. Errors: LuthierError where there is no model."""
     config: dict[str, Any] = json.loads((model_of(folder) / "config.json").read_text(encoding="utf-8"))
@@ -130,10 +157,11 @@ def _logits(folder: Path, text: str) -> tuple[Tensor, Any]:
     import torch
 
     from ..models.load import load_model
+    from ..models.prompt import text_room
 
     task = "sequence_score" if config_of(folder).get("problem_type") == "regression" else "sequence_classification"
     loaded = load_model(str(model_of(folder)), task)  # type: ignore[arg-type]
-    limit = getattr(loaded.model.config, "max_position_embeddings", None) or 512
+    limit = text_room(loaded.model) or 512
     encoded = loaded.tokenizer(text, return_tensors="pt", truncation=True, max_length=limit)
     with torch.inference_mode():
         return loaded.model(**encoded).logits[0].double(), loaded.model.config

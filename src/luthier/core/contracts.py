@@ -307,6 +307,15 @@ class Adaptation(Component):
         """Whether the rows of new tokens train, in the embedding and in the output layer."""
         return False
 
+    @property
+    def positions(self) -> int:
+        """How many of the model's positions it takes before each text."""
+        return 0
+
+    def sources(self) -> Sequence[str]:
+        """The models (folder, run, embedded:NAME, hub id) that it asks beside the one that it adapts, for vectors."""
+        return ()
+
     def apply(self, model: nn.Module) -> nn.Module:
         """The model with requires_grad set and modules injected; at step 0 its outputs equal the given model's (but for
         a part that is `solved`).

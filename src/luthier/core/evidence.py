@@ -141,6 +141,8 @@ class Measure:
     of: tuple[str, ...] | None = None
     binary: bool = False
     """Rows are 0 or 1 and the aggregate is their mean: McNemar applies."""
+    share: bool = False
+    """Rows lie from 0 to 1 and the aggregate is their mean: where all are alike, exact binomial bounds stand."""
     paired: bool = True
     group: str | None = None
     """The part of the data, or the class, that this measure is about; it goes into the finding."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from .errors import ModelError, Problem
+from .on_policy import judges_of
 
 if TYPE_CHECKING:
     from .recipe import Phase, Recipe
@@ -53,6 +54,12 @@ def problems_of_words(name: str, recipe: Recipe, phase: Phase | None) -> Iterato
                 f"the phase '{later.name}' starts from '{phase.name}', of which nothing can be folded in",
                 expected=f"{name} in the last phase",
                 remedy="start the later phase from another with from:",
+            )
+        elif phase.name in (*later.objective.sources().values(), *judges_of(later.objective)):
+            yield Problem(
+                f"the phase '{later.name}' asks '{phase.name}', of which nothing can be folded in",
+                expected="a teacher whose adaptation can be merged",
+                remedy="run this phase by a recipe of its own, and name that run",
             )
 
 

@@ -47,6 +47,12 @@ class OnPolicy(Objective):
     kl: float = Field(0.0, ge=0, description="how strongly the policy is held at the model that the phase starts from")
     minibatches: int = Field(1, ge=1, description="steps that the prompts of a rollout make")
     passes: int = Field(1, ge=1, description="how often the steps of a rollout are taken")
+    sampler_cap: float | None = Field(
+        2.0,
+        ge=1,
+        description="where training finds what was drawn likelier than the sampler did, it counts as much more, and at "
+        "most so much; less likely, less; null: all counts once",
+    )
 
     @property
     def refers(self) -> bool:

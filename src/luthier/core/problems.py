@@ -138,7 +138,10 @@ def _unknown(key: str, where: str, models: Sequence[type[BaseModel]]) -> Problem
     known = [info.alias or name for owner in models for name, info in owner.model_fields.items()]
     near = nearest(key, known)
     inside = _inside(key, models)
-    if key in _ELSEWHERE:
+    if ":" in key:
+        name, _, value = key.partition(":")
+        remedy = f"YAML wants a space after a key's colon: {name}: {value}"
+    elif key in _ELSEWHERE:
         remedy = f"here this is {_ELSEWHERE[key]}"
     elif inside is not None and (near is None or _likeness(key, inside[1]) > _likeness(key, near)):
         remedy = (

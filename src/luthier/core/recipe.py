@@ -223,7 +223,10 @@ class Phase(Part):
     def _length(self) -> Phase:
         if self.epochs is not None and self.steps is not None:
             found = "a phase takes epochs or steps, not both"
-            raise refused(Problem(found, expected="one of them", remedy="remove the one that is not meant"))
+            remedy = (
+                "remove the one that is not meant; on the command line: epochs=null steps=20, or the other way round"
+            )
+            raise refused(Problem(found, expected="one of them", remedy=remedy))
         return self
 
 

@@ -44,10 +44,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Failed:
-    """A reward that could not be found, with what counts in its place, and why."""
+    """A reward that could not be found, with what counts in its place, and why; details may quote the answer."""
 
     value: float
     why: str
+    details: str = ""
 
 
 Judge = Callable[[Sequence[Answer]], Sequence[float | Failed]]
@@ -70,7 +71,15 @@ class Reward(Component):
     def examine(self) -> None:
         """Errors: LuthierError, before anything is trained, where rewards cannot be found at all."""
 
+    def outside(self) -> Sequence[str]:
+        """Files that it goes by (or may: those that are there count), besides models: where one changes, what was
+        learned from it is learned anew.
+        """
+        return ()
+
     @contextmanager
-    def open(self, places: Mapping[str, str] = NOWHERE) -> Iterator[Judge]:
-        """What judges answers while a phase lasts. places: the folders of the `judges` that are earlier phases."""
+    def open(self, places: Mapping[str, str] = NOWHERE, device: str = "cpu") -> Iterator[Judge]:
+        """What judges answers while a phase lasts. places: the folders of the `judges` that are earlier phases. device:
+        where models compute.
+        """
         yield lambda answers: [self.of(answer) for answer in answers]

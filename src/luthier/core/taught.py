@@ -44,6 +44,7 @@ class Taught(Objective):
             yield Problem(
                 f"the teacher of phase '{phase.name}' is phase '{self.teacher}', which does not come before it",
                 expected="an earlier phase, or a model from outside",
+                remedy=f"put the phase '{self.teacher}' before it, or name a run or a folder",
             )
 
     def sources(self) -> Mapping[str, str]:

@@ -42,7 +42,7 @@ class Unlabeled(Objective):
     )
 
     def _plain(self) -> Objective:
-        found = build("objectives", "classify")
+        found = build("objectives", {"classify": {"unlabeled": "leave_out"}})
         assert isinstance(found, Objective)
         return found
 

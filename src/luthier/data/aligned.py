@@ -1,12 +1,14 @@
 """Where the tokens of two rows that say the same, each by a tokenizer of its own, end at the same character.
 
 What a model learns in a row may lie in several runs of tokens (the turns of a conversation): they are aligned run by
-run, so that what templates put between them may differ.
+run, so that what templates put between them may differ. A text that begins with its own first token, which nothing
+precedes and nobody tells, is aligned behind what these tokens spell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -37,29 +39,48 @@ def span_marks(
 
     What one row says and the other does not (a row that was cut, or begins elsewhere) lies in no span.
     """
-    runs, others = _runs(first), _runs(second)
+    runs, others = _runs(first, tokenizer), _runs(second, other)
     if len(runs) != len(others):
-        return tuple(np.full(sum(map(len, some)), OUTSIDE, dtype=np.int8) for some in (runs, others))  # type: ignore[return-value]
+        return tuple(np.full(row.supervised.sum(), OUTSIDE, dtype=np.int8) for row in (first, second))  # type: ignore[return-value]
     pairs = [_aligned(*pair, tokenizer, other) for pair in zip(runs, others, strict=True)]
     return tuple(np.array([mark for one in side for mark in one], dtype=np.int8) for side in zip(*pairs, strict=True))  # type: ignore[return-value]
 
 
-def _runs(row: Row) -> list[list[int]]:
-    """The ids of each run of supervised tokens."""
+@dataclass(frozen=True)
+class _Run:
+    """Ids of supervised tokens, behind `before` of the same text that are not."""
+
+    ids: list[int]
+    before: int
+
+
+def _runs(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[_Run]:
     at = np.flatnonzero(row.supervised)
-    return [row.ids[part].tolist() for part in np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)]
+    if len(at) == len(row.ids) - 1 and at[0] == 1 and int(row.ids[0]) not in _special(tokenizer):
+        return [_Run(row.ids.tolist(), 1)]  # a text, and no token of the tokenizer's own before it
+    return [_Run(row.ids[part].tolist(), 0) for part in np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)]
 
 
 def _aligned(
-    first: Sequence[int], second: Sequence[int], tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase
+    first: _Run, second: _Run, tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase
 ) -> tuple[list[int], list[int]]:
-    (text, ends), (same, others) = spelled_ends(first, tokenizer), spelled_ends(second, other)
+    (text, ours), (same, theirs) = spelled_ends(first.ids, tokenizer), spelled_ends(second.ids, other)
     common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, same, strict=False)))
+    runs = (first, second)
+    ends = [[None if end is None or end > common else end for end in some] for some in (ours, theirs)]
+    # The first span begins where both have read what one of them does not tell.
+    told = max(_told_from(some, run.before, common) for some, run in zip(ends, runs, strict=True))
+    begin = min((end for end in {0, *ends[0]} & {0, *ends[1]} if end is not None and end >= told), default=None)
+    if begin is None:
+        return tuple([OUTSIDE] * (len(run.ids) - run.before) for run in runs)  # type: ignore[return-value]
+    cuts = [max(run.before, some.index(begin) + 1 if begin else 0) for some, run in zip(ends, runs, strict=True)]
+    marks = spans(ends[0][cuts[0] :], ends[1][cuts[1] :])
+    return tuple([OUTSIDE] * (cut - run.before) + some for cut, run, some in zip(cuts, runs, marks, strict=True))  # type: ignore[return-value]
 
-    def within(ends: Sequence[int | None]) -> list[int | None]:
-        return [None if end is None or end > common else end for end in ends]
 
-    return spans(within(ends), within(others))
+def _told_from(ends: Sequence[int | None], before: int, common: int) -> int:
+    """The first character that may be told: behind `before` tokens; beyond `common` where no token ends there."""
+    return next((end for end in ends[before - 1 :] if end is not None), common + 1) if before else 0
 
 
 def spelled_ends(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[int | None]]:
@@ -67,7 +88,7 @@ def spelled_ends(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> tupl
 
     Each is decoded behind the one before it: what a token spells may depend on what precedes it (a leading space).
     """
-    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = _special(tokenizer)
     text, begin, read = "", 0, 0
     ends: list[int | None] = []
     for at, number in enumerate(ids):
@@ -83,6 +104,10 @@ def spelled_ends(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> tupl
             begin, read = read, at + 1
         ends.append(len(text))
     return text, ends
+
+
+def _special(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    return {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
 
 
 def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:

@@ -198,11 +198,11 @@ class Encoding:
         return ids
 
     def prompt_to_read(self, example: Example) -> list[int]:
-        """Token ids that an encoder-decoder reads before it answers, shortened as in training."""
+        """Token ids that an encoder-decoder reads before it answers, shortened as in training; at least one."""
         ids, before = prompt_ids(example, self, self._letters, self._document_frame)
         if len(ids) < before:
             self.log.prompts[example.id] = Truncated(before, len(ids), "the end of the prompt")
-        return ids
+        return ids or [self.tokenizer.pad_token_id or 0]
 
     # ---- length ----------------------------------------------------------------------------------------------------
 

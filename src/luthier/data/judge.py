@@ -25,8 +25,8 @@ def rewards_of(source: str, examples: Sequence[Example]) -> Floats:
     return open_judge(source)(examples)
 
 
-def open_judge(source: str) -> Callable[[Sequence[Example]], Floats]:
-    """The same for any number of calls: the model is loaded once."""
+def open_judge(source: str, device: str = "cpu") -> Callable[[Sequence[Example]], Floats]:
+    """The same for any number of calls: the model is loaded once, onto the device."""
     import torch
 
     from ..functional.packing import micro_batches, pack
@@ -34,7 +34,7 @@ def open_judge(source: str) -> Callable[[Sequence[Example]], Floats]:
     from ..models.load import load_model
     from ..models.roles import role_of
 
-    loaded = load_model(source, "sequence_score")
+    loaded = load_model(source, "sequence_score", device=device)
     if loaded.model.config.num_labels != 1:
         raise ModelError(
             f"the model has {loaded.model.config.num_labels} classes",
@@ -60,7 +60,8 @@ def open_judge(source: str) -> Callable[[Sequence[Example]], Floats]:
         found = np.zeros(len(rows))
         with still(loaded.model), torch.inference_mode():
             for chosen in micro_batches(order, lengths, _TOKENS):
-                found[chosen] = role.class_logits(pack([rows[index] for index in chosen]))[:, 0].double().numpy()
+                batch = pack([rows[index] for index in chosen]).to(device)
+                found[chosen] = role.class_logits(batch)[:, 0].double().cpu().numpy()
         return found
 
     return judge

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.component import find, names
-from ..core.contracts import Objective
+from ..core.contracts import Format, Objective
 from ..core.errors import DataError
 from ..core.example import Example, Turn
 
-__all__ = ["prompt_turns", "refuse_unfit", "text_of", "tokens_of", "tools_of", "turns_of", "wanted_of"]
+__all__ = ["pair_of", "prompt_turns", "refuse_unfit", "text_of", "tokens_of", "tools_of", "turns_of", "wanted_of"]
 
 
 def refuse_unfit(examples: Sequence[Example], objective: Objective) -> None:
@@ -24,13 +24,21 @@ def refuse_unfit(examples: Sequence[Example], objective: Objective) -> None:
     able = [
         name for name, kind in kinds.items() if issubclass(kind, Objective) and not kind.needs.isdisjoint(first.parts)
     ]
+    formats = {name: find("formats", name) for name in names("formats")}
+    fit = [
+        name
+        for name, kind in formats.items()
+        if issubclass(kind, Format) and not objective.needs.isdisjoint(kind().contents(kind.sample)["parts"])
+    ]
     raise DataError(
         f"the objective {objective.component_name()} cannot learn from row '{first.id}': it has the parts "
         + (", ".join(first.parts) or "(none)")
         + (f", and {more} more of {len(examples)} rows have none that it knows" if more else ""),
         where=str(first.origin),
         expected=f"rows with the part {' or '.join(sorted(objective.needs))}",
-        remedy="name the format and the columns that make such rows of these, data.format and data.columns"
+        remedy=f"name the format and the columns that make such rows of these: data.format={fit[0] if fit else 'NAME'}"
+        + (f" (or {', '.join(fit[1:])})" if fit[1:] else "")
+        + ", data.columns={its key: your column}"
         + (f", or take an objective that learns from these: {', '.join(able)}" if able else ""),
     )
 
@@ -88,6 +96,15 @@ def wanted_of(example: Example) -> tuple[str, ...]:
             return example.target
     turns = example.parts.get("chosen", example.parts.get("messages"))
     return tuple(turn.content for turn in turns if turn.trained)[-1:] if isinstance(turns, tuple) else ()
+
+
+def pair_of(example: Example) -> tuple[str, str]:
+    """The parts with the better and the worse of two answers: of a ranking the best, and the next that is not as good
+    as it, since a tie says nothing of which is better.
+    """
+    scores = [float(score) for score in example.target] if isinstance(example.target, tuple) else []
+    below = next((place for place, score in enumerate(scores) if score < scores[0]), 1)
+    return "chosen", "rejected" if below == 1 else f"rejected_{below}"
 
 
 def text_of(example: Example) -> str:

@@ -46,7 +46,7 @@ def answered_rows(example: Example, encoding: Encoding, letters: Letters, frame:
         if encoding.may_shorten(example, example.id, len(answer) + 1):
             encoding.log.dropped[example.id] = f"its answer does not fit into max_length, {encoding.max_length} tokens"
         return []
-    if not prompt or not answer:
+    if full == len(begin) + len(end) or not answer:
         encoding.log.dropped[example.id] = "there is no prompt in it" if answer else "there is no answer in it"
         return []
     if len(prompt) < full:
@@ -73,8 +73,6 @@ def prompt_ids(example: Example, encoding: Encoding, letters: Letters, frame: Fr
     """The tokens that the encoder reads, within the length limit, and how many there were before."""
     begin, end = frame
     said = letters(_said(example))
-    if not said:
-        return [], 0
     room = max(encoding.max_length - len(begin) - len(end), 0)
     return [*begin, *said[:room], *end], len(begin) + len(said) + len(end)
 

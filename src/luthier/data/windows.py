@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from ..core.contracts import Bools, Ints, Row
-from ..core.errors import DataError
+from ..core.errors import DataError, Problem
 from ..core.example import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Window", "first_pieces", "run_rows", "runs", "shared", "word_rows"]
+    from ..core.recipe import Phase
+
+__all__ = ["Window", "first_pieces", "overlong_problems", "run_rows", "runs", "shared", "word_rows"]
 
 Frame = tuple[Sequence[int], Sequence[int]]
 _W = TypeVar("_W")
@@ -33,6 +35,15 @@ class Window(NamedTuple):
     first: int
     last: int
     end: int
+
+
+def overlong_problems(phase: Phase | None) -> Iterator[Problem]:
+    """An `overlong` that nothing reads, since no row is too long where it becomes windows: an error."""
+    if phase is not None and phase.overlong != "trim_prompt":
+        yield Problem(
+            f"overlong is {phase.overlong}, and nothing reads it: longer texts become windows of max_length",
+            remedy="remove overlong",
+        )
 
 
 def run_rows(example: Example, body: Sequence[int], frame: Frame, max_length: int) -> list[Row]:

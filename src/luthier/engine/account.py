@@ -20,7 +20,7 @@ def times(result: FitResult) -> str:
     """What the steps' time went to, the wait for data among it."""
     names, seconds = {"data": "waiting for data"}, result.seconds or 1.0
     shares = (f"{names.get(name, name)} {spent / seconds:.1%}" for name, spent in result.parts.items())
-    return f"{result.steps} steps in {result.seconds:,.1f} s: " + ", ".join(shares)
+    return f"{result.steps} step{'s' if result.steps != 1 else ''} in {result.seconds:,.1f} s: " + ", ".join(shares)
 
 
 def training_account(

@@ -2,10 +2,11 @@
 
     held     weights + 4 t (masters, where a trained weight is no float32) + 4 t (gradients) + s t (optimizer)
              + 4 t (the best weights, where validation keeps them)
+             + (4 + e) t (their mean over the steps, where the objective asks for it)
     kept     what a forward pass keeps (engine/kept.py)
 
-t: trained weights; s: bytes of optimizer state for each (AdamW: 8), from one step on a small matrix. The allocator's
-slack is not in it: a probe's peak is higher.
+t: trained weights, e bytes each; s: bytes of optimizer state for each (AdamW: 8), from one step on a small matrix. The
+allocator's slack is not in it: a probe's peak is higher.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ class Memory:
     gradients: int
     optimizer: int
     best: int
+    average: int
     activations: int
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.masters + self.gradients + self.optimizer + self.best + self.activations
+        held = self.weights + self.masters + self.gradients + self.optimizer + self.best + self.average
+        return held + self.activations
 
 
 def estimate(
@@ -48,10 +51,12 @@ def estimate(
     lengths: Sequence[int],
     keeps_best: bool,
     recomputes: bool = False,
+    averages: bool = False,
 ) -> Memory:
     """The memory of training an adapted `model` with `tokens` in a micro-batch of rows of such lengths.
 
-    recomputes: whether blocks are computed again in the backward pass (models/recompute.py).
+    recomputes: whether blocks are computed again in the backward pass (models/recompute.py). averages: whether a mean
+    of the weights over the steps is kept (engine/average.py).
     """
     trained = [parameter for group in adaptation.groups(model) for _, parameter in group.parameters]
     count = sum(parameter.numel() for parameter in trained)
@@ -61,6 +66,7 @@ def estimate(
         gradients=4 * count,
         optimizer=round(state_bytes(optimizer) * count),
         best=4 * count if keeps_best else 0,
+        average=sum((4 + p.element_size()) * p.numel() for p in trained) if averages else 0,
         activations=activation_bytes(model, tokens, lengths, recomputes, learning_blocks(model, trained)),
     )
 

@@ -24,6 +24,7 @@ from .identity import identity_of
 from .job import Fit, FitResult
 from .meter import Meter, peak_memory_gb
 from .optimize import Stepper, own_groups
+from .rollout import Rollouts
 from .step import StepLoss, accumulate, measure
 from .watch import Watcher
 
@@ -59,7 +60,15 @@ class _Fitting:
         self.watcher = Watcher(phase.watch.patience)
         self.meter = Meter()
         self.micro_tokens = job.micro_tokens
-        self.depends = identity_of(job.models.policy.model, job.rows, job.validation, phase, job.seed, job.order)
+        self.depends = identity_of(
+            job.models.policy.model,
+            job.rows,
+            job.validation,
+            phase,
+            job.seed,
+            job.order,
+            job.rollouts.rewarded if isinstance(job.rollouts, Rollouts) else "",
+        )
         self.stepper = self._make_stepper()
         decay = job.objective.averaging
         self.average = None if decay is None else Average(job.models.policy, self.stepper, decay)

@@ -23,8 +23,12 @@ def identity_of(
     phase: Phase,
     seed: int,
     order: Sequence[Sequence[int]] | None,
+    rewarded: str = "",
 ) -> str:
-    """SHA-256 over the model's weights as they are now, the encoded rows, the phase's settings, seed and order."""
+    """SHA-256 over the model's weights as they are now, the encoded rows, the phase's settings, seed and order.
+
+    rewarded: a digest of what rewards go by, of which rows say nothing.
+    """
     return digest_of(
         {
             "model": weights_of_model(model),
@@ -33,6 +37,7 @@ def identity_of(
             "phase": phase.model_dump(mode="json", by_alias=True),
             "seed": seed,
             "order": order,
+            "rewarded": rewarded,
         }
     )
 
@@ -41,14 +46,17 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def weights_of_model(model: nn.Module) -> list[Any]:
-    """Name, shape, dtype and the integer sum of the bits of each parameter: exact in any order, and as fast as memory.
+    """Name, shape, dtype and the integer sum of the bits of each parameter, and of each buffer that belongs to the
+    weights (those in few bits are buffers): exact in any order, and as fast as memory.
 
     A cryptographic digest would take as long as loading the model did; this need only tell one start from another.
     """
+    saved = model.state_dict().keys()
+    buffers = ((name, buffer) for name, buffer in model.named_buffers() if name in saved)
     found: list[Any] = []
-    for name, parameter in model.named_parameters():
-        bits = parameter.detach().contiguous().view(_BITS[parameter.element_size()])
-        found.append([name, list(parameter.shape), str(parameter.dtype), int(bits.sum(dtype=torch.int64))])
+    for name, tensor in (*model.named_parameters(), *buffers):
+        bits = tensor.detach().contiguous().view(_BITS[tensor.element_size()])
+        found.append([name, list(tensor.shape), str(tensor.dtype), int(bits.sum(dtype=torch.int64))])
     return found
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..core.contracts import Models, Objective, Row
 from ..functional.packing import micro_batches, pack
 from ..models.generate import generate
+from ..models.prompt import text_room
 from .precompute import precompute
 from .step import StepLoss, measure
 
@@ -28,7 +29,8 @@ class OwnAnswers:
     """What gives a fit the rows of its steps, in place of rollouts (engine/rollout.py).
 
     models: the policy that is trained, and those whom the objective asks. stop: tokens that end an answer. longest: the
-    limit of a row, in tokens; a row that leaves no room for an answer keeps its own.
+    limit of a row, in tokens, or that of a model where it is less; a row that leaves no room for an answer keeps its
+    own.
     """
 
     steps = 1
@@ -47,7 +49,9 @@ class OwnAnswers:
         device: torch.device,
     ) -> None:
         self.objective, self.models = objective, models
-        self.stop, self.pad, self.longest, self.seed, self.device = stop, pad, longest, seed, device
+        self.stop, self.pad, self.seed, self.device = stop, pad, seed, device
+        limits = [text_room(role.model) for role in (models.policy, *map(models.role, objective.sources()))]
+        self.longest = min([longest, *(limit for limit in limits if limit is not None)])
         self.share, self.most = objective.writes
         self.figures: dict[str, float] = {}
         self.memory: dict[str, float] = {}

@@ -14,7 +14,7 @@ import torch
 
 from ..core.component import build
 from ..core.contracts import Adaptation, Role, Row
-from ..core.errors import DataError, ModelError, RecipeError
+from ..core.errors import DataError, ModelError
 from ..core.example import Example
 from ..core.files import write_atomic
 from ..core.on_policy import judges_of
@@ -32,6 +32,7 @@ from ..models.roles import Models, models_for, role_of
 from .account import times, training_account
 from .device import Compute
 from .fit import Fit, FitResult, fit
+from .longest import longest_row
 from .on_policy import examine_rewards, lengths_of, rolling
 from .precompute import precompute
 from .room import Room, make_room
@@ -54,7 +55,6 @@ __all__ = [
 ]
 
 Splits = Mapping[str, Sequence[Example]]
-LONGEST = 2048
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,8 @@ def examine_models(setting: Setting) -> None:
             examine(source, phase.objective.task)
         for teacher in sorted({*phase.objective.sources().values()} - {one.name for one in setting.recipe.phases}):
             examine(teacher, phase.objective.task)
+        for encoder in phase.adaptation.sources():
+            examine(encoder, "features")
         examine_rewards(phase.objective, [one.name for one in setting.recipe.phases])
 
 
@@ -203,28 +205,11 @@ def encoding_of(setting: Setting, number: int, loaded: Loaded) -> Encoding:
     phase = setting.recipe.phases[number]
     return Encoding(
         loaded.tokenizer,
-        max_length=_max_length(phase, loaded),
+        max_length=longest_row(phase, loaded),
         overlong=phase.overlong,
         facts=facts_of(setting, number),
         chat_template=setting.recipe.chat_template,
     )
-
-
-def _max_length(phase: Phase, loaded: Loaded) -> int:
-    """The phase's limit, or the model's own up to 2,048 tokens. Errors: RecipeError for one the model cannot take."""
-    config = loaded.model.config
-    own = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    if phase.max_length is not None:
-        # T5 counts from each token on: its n_positions is the length that it was trained at.
-        if own is not None and phase.max_length > own and not hasattr(config, "relative_attention_num_buckets"):
-            raise RecipeError(
-                f"max_length is {phase.max_length}, and the model takes {own} tokens",
-                where=f"phase '{phase.name}'",
-                expected=f"at most {own}",
-            )
-        return phase.max_length
-    made_for = loaded.pooling.max_length if loaded.pooling is not None else None
-    return min(own or LONGEST, made_for or LONGEST, LONGEST)
 
 
 def _encoded(setting: Setting, number: int, splits: Splits, split: str, encoding: Encoding) -> list[Row]:
@@ -301,8 +286,9 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
         stop=setting.stop,
     )
     places = _earlier(setting, number, judges_of(phase.objective))
+    seed, log, shown = setting.seed, setting.log, setting.phase_folder(number) / "rollouts.jsonl"
     with rolling(
-        phase, loaded, models, encoding, splits, seed=setting.seed, device=device, places=places, log=setting.log
+        phase, loaded, models, encoding, splits, seed=seed, device=device, places=places, log=log, shown=shown
     ) as job.rollouts:
         result = (solve if phase.adaptation.solved else fit)(job)
     setting.log("note", phase=phase.name, text=times(result))

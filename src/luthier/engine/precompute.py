@@ -115,6 +115,9 @@ def _digest(row: Row) -> str:
     said = hashlib.sha256(repr(row.branches).encode())
     for one in (row, *(row.views[name] for name in sorted(row.views))):
         said.update(one.ids.tobytes() + one.supervised.tobytes())
+        said.update(b"" if one.types is None else one.types.tobytes())
+        for name in sorted(one.tokens):  # where two tokenizers agree, say
+            said.update(one.tokens[name].tobytes())
     return said.hexdigest()
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.contracts import Floats, Role, Row
+from ..core.errors import RecipeError
 from ..core.example import Example
 from ..core.on_policy import OnPolicy
 from ..core.rewards import NOWHERE, Answer, Failed, Judge
@@ -29,6 +30,7 @@ from ..functional.branches import branch_sums
 from ..functional.packing import micro_batches, pack
 from ..models.attention import still
 from ..models.generate import generate
+from ..models.quantized import QuantizedLinear
 from ..models.roles import Models
 from .step import StepLoss
 
@@ -40,18 +42,23 @@ _LONGEST = 1000  # characters of a logged answer
 
 @dataclass(frozen=True)
 class Judged:
-    """Rewards [n] of answers, each reward's part of them before its weight, and why some could not be found."""
+    """Rewards [n] of answers, each reward's part of them before its weight, why some could not be found, and for each
+    such reason what one of them said, which may quote its answer.
+    """
 
     rewards: Floats
     parts: Mapping[str, Floats]
     failures: Mapping[str, int]
+    details: Mapping[str, str]
 
 
 @contextmanager
-def judging(objective: OnPolicy, places: Mapping[str, str] = NOWHERE) -> Iterator[Callable[[Sequence[Answer]], Judged]]:
+def judging(
+    objective: OnPolicy, places: Mapping[str, str] = NOWHERE, device: str = "cpu"
+) -> Iterator[Callable[[Sequence[Answer]], Judged]]:
     """What gives answers the sum of the objective's rewards, as long as the context lasts.
 
-    places: the folders of reward models that are earlier phases, by phase.
+    places: the folders of reward models that are earlier phases, by phase. device: where reward models compute.
     """
     with ExitStack() as stack:
         judges: list[tuple[str, float, Judge]] = []
@@ -59,17 +66,19 @@ def judging(objective: OnPolicy, places: Mapping[str, str] = NOWHERE) -> Iterato
             name = reward.component_name()
             # Two of a kind are told apart by their place.
             name = f"{name}_{number + 1}" if name in [known for known, _, _ in judges] else name
-            judges.append((name, reward.weight, stack.enter_context(reward.open(places))))
+            judges.append((name, reward.weight, stack.enter_context(reward.open(places, device))))
 
         def judge(answers: Sequence[Answer]) -> Judged:
-            total, parts, failures = np.zeros(len(answers)), {}, Counter[str]()
+            total, parts, failures, details = np.zeros(len(answers)), {}, Counter[str](), dict[str, str]()
             for name, weight, of in judges:
                 found = of(answers)
-                failures.update(f"{name}: {value.why}" for value in found if isinstance(value, Failed))
+                for failed in (value for value in found if isinstance(value, Failed)):
+                    failures[f"{name}: {failed.why}"] += 1
+                    details.setdefault(f"{name}: {failed.why}", failed.details)
                 values = np.array([value.value if isinstance(value, Failed) else value for value in found])
                 parts[name] = values
                 total = total + weight * values
-            return Judged(total, parts, failures)
+            return Judged(total, parts, failures, details)
 
         yield judge
 
@@ -77,10 +86,8 @@ def judging(objective: OnPolicy, places: Mapping[str, str] = NOWHERE) -> Iterato
 def frozen_copy(model: nn.Module, moving: Sequence[nn.Parameter]) -> nn.Module:
     """The model as it is now, in eval mode for good; what never moves is shared with the original."""
     known = {id(parameter) for parameter in moving}
-    memo: dict[int, Any] = {}
-    for parameter in model.parameters():
-        if id(parameter) not in known:
-            memo[id(parameter)] = parameter
+    held = (tensor for module in model.modules() if isinstance(module, QuantizedLinear) for tensor in module.buffers())
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in chain(model.parameters(), held) if id(tensor) not in known}
     return copy.deepcopy(model, memo).requires_grad_(False).eval()
 
 
@@ -116,7 +123,8 @@ class Rollouts:
 
     rows: encoded prompts of the training data; examples: all rows by id. policy: the model that is trained; reference:
     as it was when the phase began, where the objective asks it. own: what the objective trains beside the policy.
-    judge: gives the rewards. memory: what the objective knows of the rollouts before.
+    judge: gives the rewards; rewarded: a digest of what they go by. memory: what the objective knows of the rollouts
+    before. log: is told figures; show: what rows and answers say, which is not for everybody.
     """
 
     def __init__(
@@ -134,11 +142,14 @@ class Rollouts:
         pad: int,
         log: Callable[..., None],
         phase: str,
+        show: Callable[..., None] = lambda event, **values: None,
+        rewarded: str = "",
     ) -> None:
         self.objective, self.policy, self.reference = objective, policy, reference
         self.models = Models(policy, {} if reference is None else {"reference": reference}, own)
         self.examples, self.encoding, self.judge = examples, encoding, judge
         self.seed, self.device, self.pad, self.log, self.phase = seed, device, pad, log, phase
+        self.show, self.rewarded = show, rewarded
         self.parts: list[list[Row]] = []
         self.figures: dict[str, float] = {}
         self.memory: dict[str, float] = {}
@@ -204,11 +215,28 @@ class Rollouts:
         before = dict(self.memory)
         more = self.objective.advantages(stacked, self.memory)
         self._tell(step, rows, texts, judged, answered, self.objective.figures({**stacked, **more}, before))
+        if number == 0:
+            self._refuse_hopeless(judged, len(texts))
         arrays = {name: value.to(torch.float32).numpy() for name, value in more.items()}
         return [
             replace(row, fields={**row.fields, **{name: value[place] for name, value in arrays.items()}})
             for place, row in enumerate(answered)
         ]
+
+    def _refuse_hopeless(self, judged: Judged, count: int) -> None:
+        """Errors: RecipeError where a reward failed for each of `count` answers: from it nothing would be learned."""
+        failed = Counter[str]()
+        for why, times in judged.failures.items():
+            failed[why.partition(": ")[0]] += times
+        broken = [name for name, times in failed.items() if times == count]
+        if broken:
+            reasons = [why for why in judged.failures if why.startswith(f"{broken[0]}: ")]
+            raise RecipeError(
+                f"the reward '{broken[0]}' failed for all {count} answers of the first rollout",
+                where=f"phase '{self.phase}'",
+                expected=f"a number for at least some of them, not: {'; '.join(reasons[:3])}",
+                remedy="mend it; what it said and the answers stand in the phase's rollouts.jsonl",
+            )
 
     def _answered(self, rows: Sequence[Row], name: str, count: int) -> tuple[list[Row], list[str], Judged]:
         """The rows with `count` answers each as branches, the answers' texts, and their rewards."""
@@ -221,7 +249,7 @@ class Rollouts:
             pad=self.pad,
             max_new_tokens=longest,
             temperature=1.0,
-            seeds=[_seed(f"{self.seed}:{name}:{row.id}:{place}") for row in rows for place in range(count)],
+            seeds=[_seed(f"{self.seed}:{name}:{row}:{place}") for row in _apart(rows) for place in range(count)],
             listener=heard,
         )
         drawn = [heard.answer(item, len(answer), longest) for item, answer in enumerate(answers)]
@@ -291,9 +319,9 @@ class Rollouts:
         for why, times in judged.failures.items():
             if why not in self._warned:  # once for each reason: the figure says how often
                 self._warned.add(why)
-                self.log(
-                    "warning", phase=self.phase, text=f"a reward failed for {times} of {len(texts)} answers: {why}"
-                )
+                where = "; what it said stands in the phase's rollouts.jsonl" if judged.details[why] else ""
+                text = f"a reward failed for {times} of {len(texts)} answers: {why}{where}"
+                self.log("warning", phase=self.phase, text=text)
         shown = [
             {
                 "row": row.id,
@@ -305,11 +333,20 @@ class Rollouts:
             }
             for place, row in enumerate(rows[:_SHOWN])
         ]
-        self.log("rollout", phase=self.phase, step=step + 1, figures=self.figures, samples=shown)
+        self.log("rollout", phase=self.phase, step=step + 1, figures=self.figures)
+        self.show("samples", step=step + 1, samples=shown, failures=dict(judged.details))
 
 
 def _seed(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+
+
+def _apart(rows: Sequence[Row]) -> Iterator[str]:
+    """The rows' ids, told apart where one comes again, as where a rollout reaches into the next epoch."""
+    times = Counter[str]()
+    for row in rows:
+        yield f"{row.id}:{times[row.id]}" if times[row.id] else row.id
+        times[row.id] += 1
 
 
 def _cut(text: str) -> str:

@@ -78,9 +78,15 @@ def make_room(
     @cache
     def needed(tokens: int, recomputes: bool) -> Memory:
         size = max(min(tokens, budget), longest)
-        adaptation, optimizer = phase.adaptation, phase.optimizer
         return estimate(
-            model, adaptation, optimizer, tokens=size, lengths=lengths, keeps_best=keeps_best, recomputes=recomputes
+            model,
+            phase.adaptation,
+            phase.optimizer,
+            tokens=size,
+            lengths=lengths,
+            keeps_best=keeps_best,
+            recomputes=recomputes,
+            averages=phase.objective.averaging is not None,
         )
 
     def fits(tokens: int, recomputes: bool) -> bool:

@@ -14,6 +14,7 @@ from ..core.errors import ModelError
 from ..data.encode import Encoding
 from ..models.configuration import CLASSIFIERS
 from ..models.load import Loaded, load_model, tokenizer_of
+from ..models.prompt import text_room
 from ..models.roles import role_of
 
 __all__ = ["encoders_of", "open_sources"]
@@ -90,8 +91,9 @@ def _refuse_other(name: str, source: str, loaded: Loaded, student: Loaded, longe
             f"the {name} says how probable {width} tokens are, and the model that is trained {wanted}",
             where=source,
             expected="output layers over the same vocabulary, filled up to the same size",
+            remedy="take the objective distill_across, or have the teacher write answers (step teacher_answers)",
         )
-    positions = getattr(loaded.model.config, "max_position_embeddings", None)
+    positions = text_room(loaded.model)
     if positions is not None and longest > positions:
         raise ModelError(
             f"the {name} takes {positions} tokens, and the longest row has {longest}",

@@ -36,7 +36,8 @@ class TensorBoard:
                 self._writer.add_scalar(f"{phase}/{name}", record[name], step)
         elif kind == "validation":
             self._writer.add_scalar(f"{phase}/validation_loss", record["loss"], step)
-        for name, value in record.get("figures", {}).items():
+        # What a rollout tells is among the figures of its steps.
+        for name, value in record.get("figures", {}).items() if kind in ("step", "validation") else ():
             which = name if kind == "step" else f"validation_{name}"
             self._writer.add_scalar(f"{phase}/{which}", value, step)
 

@@ -111,5 +111,5 @@ def _same_question(check: str, a: _Run, b: _Run) -> None:
         f"the check '{check}' measured other items: {len(first.rows)} and {len(second.rows)} rows, "
         f"{same} shared" + (f", {other} with the same id but other content" if other else ""),
         expected="the same items in both runs",
-        remedy="give both recipes the same test file and the same preparing steps",
+        remedy="give both recipes the same test file, the same preparing steps and, where test is a share, one seed",
     )

@@ -133,12 +133,12 @@ def _beside(own: Floats, other: Floats) -> Floats:
 def _bounds(
     measure: Measure, values: Floats, value: float, resampling: Resampling
 ) -> tuple[float | None, float | None, list[str]]:
-    if measure.binary and value in (0.0, 1.0):
-        # All rows alike: every resample is, too, and the bootstrap would claim certainty.
-        reach = 0.025 ** (1 / resampling.units)
-        low, high = (0.0, 1 - reach) if value == 0 else (reach, 1.0)
-        return low, high, ["all rows alike: exact binomial bounds"]
     replicates = resampling.replicates(measure.aggregate, values)
+    if (measure.binary or measure.share) and np.ptp(replicates) < 1e-12:
+        # All rows alike: every resample is, too, and the bootstrap would claim certainty. As many rows of another kind
+        # as chance may have hidden could be anywhere from 0 to 1.
+        reach = 0.025 ** (1 / resampling.units)
+        return value * reach, 1 - (1 - value) * reach, ["all rows alike: exact binomial bounds"]
     bounds = interval(value, replicates, resampling.left_out(measure.aggregate, values))
     undefined = int(np.isnan(replicates).sum())
     remark = [f"undefined in {undefined} of {len(replicates)} resamples"] if undefined else []
@@ -171,7 +171,7 @@ def change(
             p = difference.p
         if scores[first].clusters is not None:
             note += f", by {resampling.units} clusters"
-        if measure.binary and resampling.units > 1 and (after - before == value).all():
+        if (measure.binary or measure.share) and resampling.units > 1 and (after - before == value).all():
             # As in _bounds: what no row contradicts is not certain. One side of McNemar's table, or both, is empty.
             reach = (1 + abs(value)) * (1 - 0.025 ** (1 / resampling.units))
             low, high = max(-1.0, value - reach), min(1.0, value + reach)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -93,6 +93,8 @@ class ModelSubject:
     def rewards(self, examples: Sequence[Example]) -> list[Floats]:
         rows, owners = self._encoded(examples)
         self._refuse_lost(examples, owners)
+        # What a row says of its answers' worth is not asked here, and rankings of two lengths say it in two shapes.
+        rows = [replace(row, fields={}) for row in rows]
 
         def numbers(batch: Batch) -> torch.Tensor:
             said = self.role.class_logits(batch)[:, :1].double()
@@ -182,11 +184,14 @@ class ModelSubject:
     def _refuse_lost(self, examples: Sequence[Example], owners: Sequence[int]) -> None:
         lost = sorted(set(range(len(examples))) - set(owners))
         if lost:
+            first = examples[lost[0]]
+            reason = self.encoding.log.dropped.get(first.id) or self.encoding.log.untrained.get(first.id)
             raise DataError(
-                f"{len(lost)} of {len(examples)} items could not be encoded, the first is '{examples[lost[0]].id}'",
-                where=str(examples[lost[0]].origin),
+                f"{len(lost)} of {len(examples)} items could not be encoded, the first is '{first.id}'"
+                + (f": {reason}" if reason else ""),
+                where=str(first.origin),
                 expected="an encoded text for each item",
-                remedy="raise max_length, or set overlong to trim_prompt",
+                remedy="raise max_length, shorten the item, or set overlong to trim_prompt",
             )
 
     def _by_example(

@@ -1,23 +1,23 @@
 """Losses that draw texts which belong together near each other, and others apart: in-batch negatives and triplets.
 
 Shapes: N rows of K texts, H wide: an anchor, its positive, and K - 2 negatives of its own; `there` [N, K] says which
-texts a row has, `same` [N, K] names each text's content (or its class): texts with one name are never drawn apart.
+texts a row has, `same` [N, K] names each text's content (or its class): texts with one name, and texts that are anchor
+and positive of some row, are never drawn apart. U names in all.
 Source: van den Oord et al. 2018 (arXiv:1807.03748), eq. 4; Henderson et al. 2017 (arXiv:1705.00652), section 4;
 triplets: Schroff et al. 2015 (arXiv:1503.03832), eq. 3, whose distances on the unit sphere are twice these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 __all__ = ["ranking_losses", "triplet_losses"]
 
 _TOGETHER = 1024
-"""Anchors whose similarities to all candidates are held at a time."""
+"""Anchors whose similarities to all candidates are held at a time, in the backward pass too."""
 
 
 def ranking_losses(
@@ -33,21 +33,26 @@ def ranking_losses(
     anchors, positives = unit[:, 0], unit[:, 1]
     own = there[:, 2:].reshape(-1)
     candidates = torch.cat([positives, unit[:, 2:].reshape(-1, unit.shape[-1])[own]])
-    names = torch.cat([same[:, 1], same[:, 2:].reshape(-1)[own]])
+    _, texts = torch.unique(same, return_inverse=True)
+    names = torch.cat([texts[:, 1], texts[:, 2:].reshape(-1)[own]])
     apart = torch.cat([counted, counted.repeat_interleave(there.shape[1] - 2)[own]])
-    asked = torch.cat([same[:, 0], names[len(same) :]])  # a negative stands for itself, whoever asks
-    found, first = [], []
-    for rows in _parts(len(unit), unit.device):
+
+    def told(rows: Tensor) -> tuple[Tensor, Tensor]:
         near = scale * (anchors[rows] @ candidates.T)
-        hidden = _alike(names, same[rows]) | (asked == same[rows, :1]) | ~apart
+        hidden = _together(texts, texts[rows, 0]).index_select(1, names) | ~apart
         losses, right = _told(near, hidden, rows)
         if symmetric:
             back = scale * (positives[rows] @ anchors.T)
-            hidden = _alike(same[:, 0], same[rows]) | (same[:, 1] == same[rows, 1:2]) | ~counted
+            hidden = _together(texts, texts[rows, 1]).index_select(1, texts[:, 0]) | ~counted
             losses = (losses + _told(back, hidden, rows)[0]) / 2
-        found.append(losses)
-        first.append(right)
-    return torch.cat(found), torch.cat(first)
+        return losses, right
+
+    parts = torch.split(torch.arange(len(unit), device=unit.device), _TOGETHER)
+    if len(parts) == 1:
+        return told(parts[0])
+    found = [checkpoint(told, rows, use_reentrant=False, preserve_rng_state=False) for rows in parts]
+    losses, right = zip(*found, strict=True)
+    return torch.cat(losses), torch.cat(right)
 
 
 def triplet_losses(vectors: Tensor, margin: float) -> tuple[Tensor, Tensor]:
@@ -59,14 +64,19 @@ def triplet_losses(vectors: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     return (positive - negative + margin).relu(), (positive < negative).detach().to(vectors.dtype)
 
 
-def _parts(size: int, device: torch.device) -> Iterator[Tensor]:
-    for low in range(0, size, _TOGETHER):
-        yield torch.arange(low, min(low + _TOGETHER, size), device=device)
-
-
-def _alike(names: Tensor, own: Tensor) -> Tensor:
-    """[n, M]: candidates that are the row's own anchor or positive once more."""
-    return (names == own[:, :1]) | (names == own[:, 1:2])
+def _together(texts: Tensor, asked: Tensor) -> Tensor:
+    """[n, U] the names that belong with each one of `asked` [n]: itself, the positives of rows [N, K] whose anchor it
+    is, and the anchors of those whose positive it is.
+    """
+    names, back = torch.unique(asked, return_inverse=True)
+    numbers = torch.arange(len(names), device=texts.device)
+    number = texts.new_full((int(texts.max()) + 1,), -1).index_copy(0, names, numbers)
+    table = torch.zeros(len(names), len(number), dtype=torch.bool, device=texts.device)
+    table[numbers, names] = True
+    for one, other in ((0, 1), (1, 0)):
+        at = number[texts[:, one]]
+        table[at[at >= 0], texts[at >= 0, other]] = True
+    return table.index_select(0, back)
 
 
 def _told(near: Tensor, hidden: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,16 +17,23 @@ __all__ = ["gated"]
 
 def gated(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     """[..., H] for x [..., H], weights gate and up [F, H] and down [H, F], all of one dtype. Once differentiable."""
+    if not torch.is_grad_enabled():  # a token at a time, what autograd asks for is a tenth of the whole
+        return _forward(x.reshape(-1, x.shape[-1]), gate, up, down)[0].view(x.shape)
     result: Tensor = _Gated.apply(x, gate, up, down)  # type: ignore[no-untyped-call]
     return result
+
+
+def _forward(flat: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """y, x G^T and x U^T."""
+    opened, linear = flat @ gate.t(), flat @ up.t()
+    return torch.nn.functional.silu(opened).mul_(linear) @ down.t(), opened, linear
 
 
 class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        opened, linear = flat @ gate.t(), flat @ up.t()
-        output = torch.nn.functional.silu(opened).mul_(linear) @ down.t()
+        output, opened, linear = _forward(flat, gate, up, down)
         reads = any(ctx.needs_input_grad[1:3])
         ctx.save_for_backward(flat if reads else None, gate, up, down, opened, linear)
         return output.view(x.shape)

@@ -18,8 +18,18 @@ __all__ = ["rms_norm"]
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """[..., H] in x's dtype, for x [..., H] and weight [H] of the same dtype. Once differentiable."""
+    if not torch.is_grad_enabled():  # a token at a time, what autograd asks for is a third of the whole
+        return _forward(x, weight, eps)[0]
     result: Tensor = _RmsNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
     return result
+
+
+def _forward(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """y, and 1 / sqrt(mean(x^2) + eps) of each row."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    exact = x.to(wide, copy=True)
+    inverse = torch.linalg.vector_norm(exact, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return exact.mul_(inverse).to(x.dtype) * weight, inverse
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -27,11 +37,9 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        wide = torch.promote_types(x.dtype, torch.float32)
-        exact = x.to(wide, copy=True)
-        inverse = torch.linalg.vector_norm(exact, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        output, inverse = _forward(x, weight, eps)
         ctx.save_for_backward(x, weight, inverse)
-        return exact.mul_(inverse).to(x.dtype) * weight
+        return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -12,7 +12,17 @@ from torch import Tensor
 from ..core.contracts import Batch
 from .branches import branch_index
 
-__all__ = ["at_tokens", "clipped", "group_advantages", "k3", "leave_one_out", "token_grid", "token_places"]
+__all__ = [
+    "at_tokens",
+    "clipped",
+    "group_advantages",
+    "importance",
+    "k2",
+    "k3",
+    "leave_one_out",
+    "token_grid",
+    "token_places",
+]
 
 _LEAST = 1e-4
 """What is added to a standard deviation that is divided by; as TRL has it."""
@@ -49,9 +59,27 @@ def clipped(ratio: Tensor, advantage: Tensor, low: float, high: float) -> Tensor
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
 
 
+def importance(apart: Tensor, most: float | None) -> Tensor:
+    """exp(d), at most `most`, for d = log pi of the trainer - log pi of the sampler: what a draw of the sampler counts
+    as one of the trainer's; no gradient goes through it. most None: 1, nothing is corrected.
+
+    Ionides 2008, "Truncated importance sampling"; between sampler and trainer TRL has it as token_truncate.
+    """
+    apart = apart.detach()
+    return torch.ones_like(apart) if most is None else apart.exp().clamp(max=most)
+
+
+def k2(reference: Tensor, logps: Tensor) -> Tensor:
+    """d^2 / 2 for d = log pi_ref - log pi: its gradient is, in the mean over draws of pi, that of the divergence from
+    the reference. Schulman 2020, "Approximating KL divergence"; the gradient: Tang and Munos 2025 (arXiv:2506.09477).
+    """
+    return 0.5 * (reference - logps).square()
+
+
 def k3(reference: Tensor, logps: Tensor) -> Tensor:
     """exp(d) - d - 1 for d = log pi_ref - log pi: what the divergence from the reference is in the mean over draws of
-    pi, and never negative. Schulman 2020, "Approximating KL divergence".
+    pi, and never negative. Its gradient is not the divergence's but that of the reference's divergence from pi.
+    Schulman 2020, "Approximating KL divergence"; the gradient: Tang and Munos 2025 (arXiv:2506.09477).
     """
     difference = reference - logps
     return torch.expm1(difference) - difference

@@ -115,11 +115,19 @@ def pair_figures(rewards: Tensor, lengths: Tensor, weights: Tensor) -> dict[str,
         return {name: value * weights for name, value in found.items()}
 
 
-def kto_figures(rewards: Tensor, baseline: Tensor, good: Tensor, weights: Tensor) -> dict[str, Tensor]:
+def kto_figures(
+    rewards: Tensor, baseline: Tensor, good: Tensor, share: Tensor, lengths: Tensor, weights: Tensor
+) -> dict[str, Tensor]:
     """What is told of single answers in every step, [S] each: how far their reward lies above the baseline (bad ones:
     below), the baseline, and how often it lies on its side (half where on neither); all times weights [S].
+
+    Rewards and lengths [S] of good and of bad answers are over the share [S] of their side in the step, so that a mean
+    over all rows is the mean over that side; a side without rows is not told.
     """
     with torch.no_grad():
         away = torch.where(good, rewards - baseline, baseline - rewards)
         found = {"margin": away, "baseline": baseline, "accuracy": 0.5 * (1 + away.sign())}
+        for name, side, part in (("good", good, share), ("bad", ~good, 1 - share)):
+            if bool((part > 0).all()):
+                found |= {f"reward_{name}": rewards * side / part, f"tokens_{name}": lengths * side / part}
         return {name: value * weights for name, value in found.items()}

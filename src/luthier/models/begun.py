@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..functional.low_rank import orthonormal_factors, principal_factors
 
-__all__ = ["BegunLora", "begin", "doubled", "halved", "of_twice_the_rank"]
+__all__ = ["BegunLora", "begin", "doubled", "file_units", "halved", "of_twice_the_rank"]
 
 Beginning = Literal["pissa", "olora"]
 
@@ -99,8 +99,15 @@ def halved(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def of_twice_the_rank(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of such an adapter: twice the rank, the same scale."""
-    alpha = config["lora_alpha"] * (math.sqrt(2) if config["use_rslora"] else 2)
-    return {**config, "r": 2 * config["r"], "lora_alpha": alpha}
+    return {
+        **config,
+        **{name: config[name] * unit for name, unit in file_units(stabilized=config["use_rslora"]).items()},
+    }
+
+
+def file_units(*, stabilized: bool) -> dict[str, float]:
+    """What one of an adapter's rank and alpha is in its file."""
+    return {"r": 2, "lora_alpha": math.sqrt(2) if stabilized else 2}
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[BegunLora, str, str]]:

@@ -45,16 +45,19 @@ def solve(
     may not occur where the machine is linear (a tag that no row has): to these the numbers give no chance.
 
     weights: [N] of rows, or [N, C]; they multiply c. names: of the classes, for errors. normalize: means are brought to
-    unit length. Errors: DataError where probabilities are asked for and a class has a single row.
+    unit length. Errors: DataError where probabilities are asked for and a class has a single row, and where these or a
+    radial machine find none of a class.
     """
     x = np.asarray(features, dtype=np.float64)
     machine: Any = head.machine if isinstance(head, CalibratedHead) else head
     if kind == "centroid":
-        _put(machine, _means(x, labels, weights, c, normalize=normalize))
+        _put(machine, _means(x, labels, weights, c, len(machine.bias), normalize=normalize))
         return
     gamma = float(1 / (x.shape[1] * x.var()))  # scikit-learn's "scale"
     told = names if isinstance(head, CalibratedHead) else None
     if labels.ndim == 1:
+        if kind == "rbf_svm" or told is not None:
+            _refuse_absent(labels, names)
         found, sigmoids = _fitted(kind, c, gamma, x, labels, weights, told)
         numbers = _radial(found) if kind == "rbf_svm" else _linear(found, len(machine.bias))
     else:
@@ -68,6 +71,17 @@ def solve(
             (slope, offset) = sigmoids[0]
             sigmoids = [(2 * slope, -offset), (2 * slope, offset)]
         _put(head, {"factor": [-slope for slope, _ in sigmoids], "shift": [-offset for _, offset in sigmoids]})
+
+
+def _refuse_absent(labels: Array, names: Sequence[str]) -> None:
+    """Errors: DataError for a class without rows, whose machines would be another class's."""
+    absent = sorted(set(range(len(names))) - set(labels.tolist()))
+    if absent:
+        raise DataError(
+            f"no row of the class '{names[absent[0]]}' can be learned from",
+            expected="a row of each class that fits into max_length",
+            remedy="raise max_length, look at the rows of this class, or take kind: logistic",
+        )
 
 
 def _fitted(
@@ -140,18 +154,19 @@ def _together(x: Array, each: Sequence[dict[str, Any]], *, radial: bool) -> dict
     return {"vectors": x[kept], "slopes": slopes, "bias": bias}
 
 
-def _means(x: Array, labels: Array, weights: Array, c: float, *, normalize: bool) -> dict[str, Any]:
+def _means(x: Array, labels: Array, weights: Array, c: float, classes: int, *, normalize: bool) -> dict[str, Any]:
     """Logits c (m x - |m|^2 / 2), which differ as half the squared distances from x to the classes' means m do; of
-    several classes a text, from the mean of a class's rows and that of the others.
+    several classes a text, from the mean of a class's rows and that of the others. A class without rows has no chance.
     """
     several = labels.ndim == 2
-    there = labels.astype(np.float64) if several else np.eye(int(labels.max()) + 1)[labels]  # [N, C]
+    there = labels.astype(np.float64) if several else np.eye(classes)[labels]  # [N, C]
     counted = weights if weights.ndim == 2 else weights[:, None]
     weight, bias = _mean(x, there * counted, c, normalize=normalize)
     if several:
         rest, other = _mean(x, (1 - there) * counted, c, normalize=normalize)
         weight, bias = weight - rest, bias - other
-    return {"weight": weight, "bias": bias}
+    known = (there * counted).sum(0) > 0
+    return {"weight": np.where(known[:, None], weight, 0.0), "bias": np.where(known, bias, _NEVER)}
 
 
 def _mean(x: Array, share: Array, c: float, *, normalize: bool) -> tuple[Array, Array]:

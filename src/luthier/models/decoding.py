@@ -99,14 +99,14 @@ def next_tokens(logits: Tensor, temperature: float, top_p: float, draw: Tensor) 
 
     Below top_p 1 tokens stand in the order of their probability, equal ones by id; otherwise in the order of their ids.
     """
-    kept = (logits.float() / temperature).softmax(-1).double()
+    kept = (logits.float() / temperature).softmax(-1)
     ids = None
     if top_p < 1:
-        kept, ids = kept.sort(dim=-1, descending=True, stable=True)
+        kept, ids = kept.double().sort(dim=-1, descending=True, stable=True)
         kept = kept.masked_fill(kept.cumsum(-1) - kept >= top_p, 0.0)
-    reached = kept.cumsum(-1)
+    reached = kept.cumsum(-1, dtype=torch.float64)
     place = torch.searchsorted(reached, draw[:, None] * reached[:, -1:], right=True)
-    # A draw next to 1 can land behind the last token by rounding; the last one with any probability is meant.
-    last = (reached < reached[:, -1:]).sum(-1, keepdim=True)
-    place = torch.minimum(place, last)
+    if bool((place == reached.shape[-1]).any()):
+        # A draw next to 1 landed behind the last token by rounding; the last one with any probability is meant.
+        place = torch.minimum(place, (reached < reached[:, -1:]).sum(-1, keepdim=True))
     return (place if ids is None else ids.gather(-1, place)).squeeze(-1)

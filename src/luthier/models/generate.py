@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -21,9 +22,14 @@ from .generate_encoded import generate_encoded
 from .generate_packed import decoding_offset, generate_packed
 from .generate_padded import generate_padded
 from .heads import plain
+from .prepacked import prepacked
+from .prompt import text_room
 from .tokens import refuse_rowless
 
 __all__ = ["generate", "next_tokens"]
+
+_LONG = 8
+"""New tokens from which on packing the weights pays."""
 
 
 def generate(
@@ -64,11 +70,10 @@ def generate(
     request = Request(cut, rooms, frozenset(stop), pad, limit, batch_tokens, choose)
     if not cut or max_new_tokens < 1:
         return [[] for _ in cut]
-    if two_sides:
-        with still(model), torch.inference_mode():
+    offset = None if two_sides else decoding_offset(model, pad)
+    with still(model), torch.inference_mode(), prepacked(model) if max_new_tokens >= _LONG else nullcontext():
+        if two_sides:
             return generate_encoded(model, request)
-    offset = decoding_offset(model, pad)
-    with still(model), torch.inference_mode():
         return generate_padded(model, request) if offset is None else generate_packed(model, request, offset)
 
 
@@ -102,7 +107,7 @@ def _fit(
 
     At least half of the positions stay the prompt's, so that a generous `wanted` does not cost the question.
     """
-    limit: int | None = getattr(plain(model).config.get_text_config(), "max_position_embeddings", None)
+    limit = text_room(model)
     if limit is None:
         return list(prompts), [wanted] * len(prompts), None
     kept = min(limit - 1, max(limit - wanted, (limit + 1) // 2))
@@ -110,7 +115,7 @@ def _fit(
     if long:
         warnings.warn(
             f"{long} of {len(prompts)} prompts are longer than {kept} tokens and lose their beginning "
-            f"(the model has {limit} positions, {wanted} new tokens are asked for)",
+            f"(the model takes {limit} tokens, {wanted} new ones are asked for)",
             stacklevel=3,
         )
     cut = [prompt[-kept:] for prompt in prompts]

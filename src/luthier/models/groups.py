@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..core.contracts import WRITERS, ParameterGroup
 from ..core.errors import Problem
+from ..core.on_policy import judges_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -143,7 +144,9 @@ def head_scale_problems(head_scale: float, phase: Phase | None) -> Iterator[Prob
 
 
 def unfoldable_problems(recipe: Recipe, phase: Phase | None, what: str) -> Iterator[Problem]:
-    """A phase that starts from the result of another, whose adaptation cannot be folded into weights."""
+    """A phase that starts from the result of another, or asks it as a teacher or reward model, whose adaptation cannot
+    be folded into weights.
+    """
     names = [one.name for one in recipe.phases]
     for number, later in enumerate(recipe.phases[1:], 1):
         start = later.from_ if later.from_ in names else names[number - 1] if later.from_ is None else None
@@ -152,6 +155,12 @@ def unfoldable_problems(recipe: Recipe, phase: Phase | None, what: str) -> Itera
                 f"the phase '{later.name}' starts from '{phase.name}', whose {what} cannot be folded in",
                 expected=f"an adaptation that can be merged, or the {what} in the last phase",
                 remedy="use lora or full here, or start the later phase from another with from:",
+            )
+        elif phase is not None and phase.name in (*later.objective.sources().values(), *judges_of(later.objective)):
+            yield Problem(
+                f"the phase '{later.name}' asks '{phase.name}', whose {what} cannot be folded in",
+                expected="an adaptation that can be merged",
+                remedy="use lora or full here, or train this phase by a recipe of its own and name that run",
             )
 
 

@@ -161,14 +161,16 @@ class _Reader(nn.Module):
         return [[self.prompt.filled(bank.texts[row], words[bank.classes[row]]) for row in some] for some in rows]
 
     def _fitted(self, text: str, examples: list[str], room: int) -> list[int]:
-        """The prompt's tokens, at most `room`: the farthest examples go first, then the text's end."""
+        """The prompt's tokens, at most `room`: the farthest examples go first, then the text's end. Where it has none,
+        the token that stands between texts.
+        """
         begin, _ = self._frame
         while True:
             before = self.prompt.parts(text)[0].rstrip()
             ids = begin + self._ids(_BETWEEN.join([*examples, before]))
             over = len(ids) - room
-            if over <= 0 and ids:
-                return ids
+            if over <= 0:
+                return ids or [self._divider]
             if examples:
                 examples = examples[1:]
                 continue
@@ -208,7 +210,8 @@ class _Reader(nn.Module):
         """The prompt with masks in the class's place; of a text that is too long, the beginning."""
         begin, end = self._frame
         while True:
-            left, right = (self._ids(part.strip()) for part in self.prompt.parts(text))
+            before, after = self.prompt.parts(text)
+            left, right = self._ids(before.strip()), self._ids(after.rstrip())
             whole = [*begin, *left, *masks, *right, *end]
             if len(whole) <= self._limit:
                 break
@@ -241,6 +244,11 @@ class _Reader(nn.Module):
         options = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
         ids: list[int] = self.tokenizer(text, **options)["input_ids"]
         return ids
+
+    @property
+    def _divider(self) -> int:
+        named = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id)
+        return next(int(token) for token in named if token is not None)
 
     @property
     def _frame(self) -> tuple[list[int], list[int]]:

@@ -91,7 +91,7 @@ def load_model(
     carried = carried_in(_folder(base))
     if words or (carried is not None and carried.words):
         task = word_task(_folder(base))
-    with quiet():
+    with quiet(), torch.random.fork_rng(devices=[]):
         config = configuration(_folder(base), base.source, task, labels, problem, dropout)
         tokenizer, pad_note = load_tokenizer(_tokenizer_folder(found, base))
         whole = torch.float32 if found.adapter else dtype
@@ -111,7 +111,8 @@ def load_model(
     if words:
         name_classes(model, fresh, labels, problem, source)
     if carried is not None:  # after the dtype is set: what it adds has a dtype of its own
-        model = put_on(carried, model, _folder(base), tokenizer).to(device)
+        with torch.random.fork_rng(devices=[]):
+            model = put_on(carried, model, _folder(base), tokenizer).to(device)
     name = carried.component_name() if carried is not None else None
     pooling = pooling_of(_folder(base)) if task == "features" else None
     return Loaded(model, tokenizer, _folder(base), fresh, description, name, pooling)

@@ -19,15 +19,17 @@ from torch import Tensor, nn
 
 from ..core.errors import ModelError
 from .attention import backbone_of, transformer_of
+from .positions import text_positions
 
-__all__ = ["Prompt", "attach_prompt", "has_prompt"]
+__all__ = ["Prompt", "attach_prompt", "has_prompt", "text_room"]
 
 
 class Prompt(nn.Module):
-    """Embeddings [P, H] in float32, over a base of any dtype."""
+    """Embeddings [P, H] in float32, over a base of any dtype. positions: what the model has for prompt and text."""
 
-    def __init__(self, rows: Tensor) -> None:
+    def __init__(self, rows: Tensor, positions: int | None) -> None:
         super().__init__()
+        self.positions = positions
         self.weight = nn.Parameter(rows.detach().float().clone())
 
     def rows(self, count: int, dtype: torch.dtype) -> Tensor:
@@ -49,14 +51,26 @@ def attach_prompt(model: nn.Module, length: int) -> nn.Module:
         )
     backbone: Any = backbone_of(inner)
     table = backbone.get_input_embeddings().weight
-    backbone.add_module("prompt", Prompt(table[torch.randint(len(table), (length,)).to(table.device)]))
+    rows = table[torch.randint(len(table), (length,)).to(table.device)]
+    backbone.add_module("prompt", Prompt(rows, text_positions(inner)))
     backbone.forward = MethodType(_prompted(type(backbone).forward), backbone)
     return model
 
 
 def has_prompt(model: nn.Module) -> bool:
     """Whether a prompt goes in before this model's texts."""
-    return isinstance(backbone_of(transformer_of(model))._modules.get("prompt"), Prompt)
+    return _prompt_of(model) is not None
+
+
+def text_room(model: nn.Module) -> int | None:
+    """Tokens that a text may have, behind a prompt where there is one; None: there is no last position."""
+    positions, prompt = text_positions(model), _prompt_of(model)
+    return positions if positions is None or prompt is None else positions - len(prompt.weight)
+
+
+def _prompt_of(model: nn.Module) -> Prompt | None:
+    found = backbone_of(transformer_of(model))._modules.get("prompt")
+    return found if isinstance(found, Prompt) else None
 
 
 def _prompted(own: Any) -> Any:
@@ -135,7 +149,7 @@ def _without_prompt(backbone: Any, output: Any, at: Tensor) -> Any:
 
 
 def _refuse_too_long(backbone: Any, length: int, size: int) -> None:
-    limit = getattr(backbone.config.get_text_config(), "max_position_embeddings", None)
+    limit = backbone.prompt.positions
     if limit is not None and length + size > limit:
         raise ModelError(
             f"a text of {length} tokens and a prompt of {size} exceed the model's {limit} positions",

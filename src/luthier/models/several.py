@@ -10,7 +10,7 @@ that starts from another's result stacks on it. Sums are PEFT's `add_weighted_ad
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ from .weights import check_keys, read_tensors, refuse_infinite
 from .wrapped import unwrap
 
 __all__ = ["Adapters", "open_adapters"]
+
+_TASKS: Mapping[str, Task] = {"SEQ_2_SEQ_LM": "seq2seq", "FEATURE_EXTRACTION": "features"}
+"""By PEFT's names of tasks; others are a language model's."""
+_HEADS = {"SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"}
 
 
 class Adapters:
@@ -106,8 +110,9 @@ def open_adapters(
 ) -> Adapters:
     """The adapters in `folders`, by name, on the base that they name, or on `base`.
 
-    task: the base's head; None: that of a language model, or an encoder-decoder where the adapters are of one.
-    Errors: ModelError where they name different bases, hold them in different bits, are no plain LoRA, or do not fit.
+    task: the base's head; None: that of a language model, or as the adapters say it of an encoder-decoder or vectors of
+    texts. Errors: ModelError where they name different bases, hold them in different bits, are no plain LoRA, do not
+    fit, or brought a head of classes that no task names.
     """
     if not folders:
         raise ModelError("no adapter is named", expected="a folder for each name")
@@ -123,7 +128,7 @@ def open_adapters(
                 expected="adapters that were trained over one base",
                 remedy="name the base that they share, if it is one model by two names" if what == "models" else None,
             )
-    task = task or _task_of(next(iter(places.values())))
+    task = task or _task_of(places.values())
     loaded = load_model(bases.pop(), task, labels=labels, dtype=dtype, device=device)
     few = bits.pop()
     if few is not None:
@@ -131,8 +136,17 @@ def open_adapters(
     return Adapters(loaded, places)
 
 
-def _task_of(folder: Path) -> Task:
-    return "seq2seq" if read_json(folder / ADAPTER).get("task_type") == "SEQ_2_SEQ_LM" else "causal_lm"
+def _task_of(folders: Iterable[Path]) -> Task:
+    """What the base of these adapters does, as they say it themselves."""
+    kinds = {str(read_json(folder / ADAPTER).get("task_type")): folder for folder in folders}
+    for kind in kinds.keys() & _HEADS:
+        raise ModelError(
+            "the adapter brought a head of its own, and no task says which",
+            where=str(kinds[kind]),
+            expected="open_adapters with a task, such as sequence_classification, and labels; heads do not add up",
+            remedy="load the model of its run, where it is folded in",
+        )
+    return _TASKS.get(min(kinds), "causal_lm")
 
 
 def _refuse_other_kinds(folder: Path) -> None:

@@ -12,21 +12,34 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from ..core.embedded import PREFIX
 from ..core.errors import LuthierError, ModelError, Problem, first_line, nearest
+from ..core.files import sha256_of
+from ..core.run import digest_of
 from .embedded import embedded_folder
 from .files import ADAPTER, CONFIG, INDEX, read_json
 from .whole import folder_problems, weight_problems
 
-__all__ = ["Resolved", "adapter_base", "check_source", "fetch", "refuse_circle", "resolve", "weight_files"]
+__all__ = [
+    "Resolved",
+    "adapter_base",
+    "check_source",
+    "fetch",
+    "refuse_circle",
+    "resolve",
+    "source_digest",
+    "weight_files",
+]
 
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 _RUN_ONLY = ("*.gguf", "*.ggml", "*.onnx", "*.tflite")
 _FETCHED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md", "LICENSE*")
+_OF_MODELS = (".json", ".safetensors", ".jinja", ".model", ".txt")  # with vocab.txt and merges.txt
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +127,22 @@ def fetch(resolved: Resolved) -> Resolved:
         _license(folder),
         (folder / ADAPTER).is_file(),
     )
+
+
+def source_digest(source: str) -> str:
+    """What a model source's weights, config and tokenizer are; a hub id stands for itself. Errors: as `resolve`."""
+    folder = resolve(source).folder
+    if folder is None:
+        return source
+    files = sorted(path for path in folder.iterdir() if path.suffix in _OF_MODELS)
+    states = [(path, path.stat()) for path in files]
+    return digest_of({path.name: _digest(path, state.st_mtime_ns, state.st_size) for path, state in states})
+
+
+@cache
+def _digest(path: Path, changed: int, size: int) -> str:
+    """The file's digest, computed once as long as it stays as it is: a run asks for it at every stage."""
+    return sha256_of(path)
 
 
 def check_source(source: str) -> list[Problem]:

@@ -25,6 +25,7 @@ from .weights import check_keys, read_tensors, write_tensors
 __all__ = [
     "adapter_state",
     "config_of",
+    "own_settings",
     "place",
     "read_adapter",
     "saved_config",
@@ -116,27 +117,38 @@ def write_adapter(folder: Path, state: Mapping[str, Tensor], config: Mapping[str
 
 
 def read_adapter(
-    folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], names: Mapping[str, str]
+    folder: Path,
+    state: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    names: Mapping[str, str],
+    units: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
     """The tensors in `folder`, whose keys and shapes must be those of `state`.
 
     names: what must be alike in the two configurations, since it is no key of the weights (another alpha would load
-    without a word and be wrong), with the recipe's words for it. Errors: ModelError for whatever differs.
+    without a word and be wrong), with the recipe's words for it; what a file of another version of PEFT does not name
+    is taken as it is here. units: what one in the recipe is in the configuration, where that is another number. Errors:
+    ModelError for whatever differs.
     """
     path = folder / CONFIG
     if not path.is_file():
         raise ModelError(
             "the adapter's configuration is absent", where=str(path), remedy="give the folder that save wrote"
         )
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found, here = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(config))
+
+    def told(value: Any, name: str) -> Any:
+        unit = (units or {}).get(name)
+        return value if unit is None else f"{value / unit:g}"
+
     problems = [
         Problem(
-            f"the adapter was trained with {ours} {found.get(theirs)}, not {config.get(theirs)}",
+            f"the adapter was trained with {ours} {told(found[theirs], theirs)}, not {told(here.get(theirs), theirs)}",
             str(path),
-            remedy=f"set {ours}: {found.get(theirs)}",
+            remedy=f"set {ours}: {told(found[theirs], theirs)}",
         )
         for theirs, ours in names.items()
-        if found.get(theirs) != config.get(theirs)
+        if theirs in found and found[theirs] != here.get(theirs)
     ]
     if problems:
         raise ModelError(problems)
@@ -213,6 +225,12 @@ def config_of(
             f"PEFT does not take these settings for {method}: {first_line(error)}",
             remedy=f"see peft.{kind.__name__} for what they mean",
         ) from error
+
+
+def own_settings(config: Mapping[str, Any]) -> list[str]:
+    """The names in a configuration that say how its method computes: not where, nor how its weights began."""
+    apart = {"feedforward_modules", "init_weights", "modules_to_save", "target_modules"}
+    return sorted(config.keys() - _shared_fields() - apart)
 
 
 def _shared_fields() -> set[str]:

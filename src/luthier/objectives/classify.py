@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Classify"]
 
+_NAMED = (
+    "name the label's column with columns: {label: ...}; training rows that are to have none are left out by "
+    "classify: {unlabeled: leave_out}"
+)
+_MEASURED = (
+    "rows to measure on need their class: name files of labeled rows as data.validation and data.test, since a share "
+    "of the training rows takes some without one along"
+)
+
 
 class Classify(Objective):
     """class_weights: "balanced" weighs each class by rows / (classes x its rows); of several labels each for itself,
@@ -62,7 +71,7 @@ class Classify(Objective):
         }
 
     def require(self, held_out: Sequence[Example], facts: Mapping[str, Any]) -> None:
-        _refuse_unlabeled(held_out)
+        _refuse_unlabeled(held_out, _MEASURED if self.unlabeled == "leave_out" else _NAMED)
         known = frozenset(facts["classes"])
         unknown = [(row, label) for row in held_out for label in _labels(row) if label not in known]
         if unknown:
@@ -137,7 +146,7 @@ def _unknown(found: Sequence[tuple[Example, str]], classes: Sequence[str]) -> Da
     )
 
 
-def _refuse_unlabeled(examples: Sequence[Example]) -> None:
+def _refuse_unlabeled(examples: Sequence[Example], remedy: str = _NAMED) -> None:
     bare = [example for example in examples if example.target is None]
     if bare:
         more = f", and {len(bare) - 1} more of {len(examples)} rows have none" if len(bare) > 1 else ""
@@ -145,8 +154,7 @@ def _refuse_unlabeled(examples: Sequence[Example]) -> None:
             f"the row '{bare[0].id}' has no label{more}",
             where=str(bare[0].origin),
             expected="a class for the objective classify",
-            remedy="name the label's column with columns: {label: ...}; training rows that are to have none are left "
-            "out by classify: {unlabeled: leave_out}",
+            remedy=remedy,
         )
 
 

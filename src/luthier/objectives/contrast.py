@@ -4,12 +4,13 @@
     against: negative   max(0, cos(a_i, n_i) - cos(a_i, p_i) + margin)
 
 Rows are pairs (a with b, and a negative where there is one), texts with a class (each with others of its class), or
-texts alone (each with itself under another dropout: SimCSE). Texts that are known to belong together, by content or
-class, are never negatives of each other. A loss is in nats, a mean over rows. Where a step does not fit into memory at
-once, vectors are computed first and again, with the same dropout, when their gradients are known: the number of
-negatives is that of the step. Source: van den Oord et al. 2018 (arXiv:1807.03748); Gao, Zhang et al. 2021
-(arXiv:2101.06983) for the two passes; Gao, Yao et al. 2021 (arXiv:2104.08821) for texts alone; Schroff et al. 2015
-(arXiv:1503.03832) for triplets. Errors: DataError for rows of several kinds, or for pairs with a class or a number.
+texts alone (each with itself under another dropout: SimCSE). Texts that are known to belong together, by content,
+class or a row of the step, are never negatives of each other. A loss is in nats, a mean over rows. Where a step does
+not fit into memory at once, vectors are computed first and again, with the same dropout, when their gradients are
+known: the number of negatives is that of the step. Source: van den Oord et al. 2018 (arXiv:1807.03748); Gao, Zhang et
+al. 2021 (arXiv:2101.06983) for the two passes; Gao, Yao et al. 2021 (arXiv:2104.08821) for texts alone; Schroff et al.
+2015 (arXiv:1503.03832) for triplets. Errors: DataError for rows of several kinds, for pairs with a class or a number,
+and for texts with a number or a list of classes.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class Contrast(Objective):
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
         """kind of the rows: pairs, classes or texts."""
-        kinds = {_kind(example): example for example in reversed(examples)}
+        kinds: dict[str, Example] = {}
+        for example in examples:
+            kinds.setdefault(_kind(example), example)
         if len(kinds) > 1:
             first, second = sorted(kinds)[:2]
             raise DataError(
@@ -166,7 +169,15 @@ class Contrast(Objective):
 
 def _kind(example: Example) -> str:
     if "a" not in example.parts:
-        return "classes" if isinstance(example.target, (str, tuple)) else "texts"
+        if isinstance(example.target, (float, tuple)):
+            has = "a number" if isinstance(example.target, float) else "a list of classes"
+            raise DataError(
+                f"the row '{example.id}' has {has}",
+                where=str(example.origin),
+                expected="one class, by which texts belong together, or none",
+                remedy="leave the column with it out of the file: texts alone are learned from, too",
+            )
+        return "classes" if isinstance(example.target, str) else "texts"
     if example.target is not None or "b" not in example.parts:
         raise DataError(
             f"the row '{example.id}' says of its pair: '{example.target}'",

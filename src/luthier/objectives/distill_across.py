@@ -37,7 +37,9 @@ __all__ = ["DistillAcross"]
 
 
 class DistillAcross(Taught):
-    """Rows are those of causal_lm, and the same tokens are supervised. Reported: nll, spans and ranks."""
+    """Rows are those of causal_lm, and the same tokens are supervised. Reported: nll, spans and ranks, and the share of
+    the supervised tokens that lie in spans (aligned): of the others the teacher says nothing.
+    """
 
     example: ClassVar[dict[str, Any]] = {"teacher": "embedded:nano", "divergence": "jensen_shannon"}
     needs: ClassVar[frozenset[str]] = frozenset({"messages", "text"})
@@ -110,7 +112,7 @@ class DistillAcross(Taught):
         return dict.fromkeys(("nll", "spans", "ranks") if self.ranks else ("nll", "spans"), tokens)
 
     def loss(self, models: Models, batch: Batch) -> list[Term]:
-        from ..functional.aligned import FIRST, ranks_apart, span_divergence, span_sums
+        from ..functional.aligned import FIRST, OUTSIDE, ranks_apart, span_divergence, span_sums
         from ..functional.packing import segment_sum, sequence_index
 
         found = models.policy.of_logits(batch, self._read, batch.ids[batch.supervised])
@@ -122,9 +124,10 @@ class DistillAcross(Taught):
 
         ours, theirs = span_sums(found[0], tokens["marks"]), tokens["said"][firsts]
         far = span_divergence(ours, theirs, self.divergence, self.beta, self.temperature)
+        aligned = of_rows((tokens["marks"] != OUTSIDE).to(far), index)
         terms = [
             Term("nll", of_rows(-found[0], index), weight=self.hard),
-            Term("spans", of_rows(far, index[firsts]), weight=1 - self.hard),
+            Term("spans", of_rows(far, index[firsts]), weight=1 - self.hard, figures={"aligned": aligned}),
         ]
         if self.ranks:
             apart = ranks_apart(found[1][firsts], tokens["ranks"][firsts])

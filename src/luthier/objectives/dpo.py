@@ -16,6 +16,7 @@ from pydantic import Field
 
 from ..core.contracts import Batch, Encoder, Models, Objective, Row, Task, Term
 from ..core.example import Example
+from ..data.parts import pair_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,7 @@ class DPO(Objective):
     )
 
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:
-        return encoder.answers(example, ("chosen", "rejected"))
+        return encoder.answers(example, pair_of(example))
 
     def precompute(self, models: Models, batch: Batch) -> dict[str, Tensor]:
         from ..functional.branches import answer_logps

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from ..core.contracts import Batch, Encoder, Models, Objective, Row, Task, Term
 from ..core.example import Example
+from ..data.parts import pair_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,7 @@ class IPO(Objective):
     tau: float = Field(0.1, gt=0, description="the wanted difference is 1 / (2 tau) nats a token; less moves farther")
 
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:
-        return encoder.answers(example, ("chosen", "rejected"))
+        return encoder.answers(example, pair_of(example))
 
     def precompute(self, models: Models, batch: Batch) -> dict[str, Tensor]:
         from ..functional.branches import answer_logps

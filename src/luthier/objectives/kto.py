@@ -31,7 +31,8 @@ __all__ = ["KTO"]
 
 class KTO(Objective):
     """Learns from answers with a label each; no pairs are needed. Reported: beta z as baseline, how far rewards (beta
-    r) lie on their side of it as margin, and how often they do as accuracy.
+    r) lie on their side of it as margin, how often they do as accuracy, and rewards and lengths in tokens of good and
+    of bad answers.
     """
 
     example: ClassVar[dict[str, Any]] = {"beta": 0.2, "bad_weight": 1.33}
@@ -57,8 +58,9 @@ class KTO(Objective):
         """Each row with a second branch: another row's answer, of another prompt where there is one."""
         longest = max((len(row.ids) for row in rows), default=0)
         order = np.argsort(np.random.PCG64(seed).random_raw(len(rows)), kind="stable").tolist()
-        place = {index: at for at, index in enumerate(order)}
-        return [_mismatched(rows, order, place[index], longest) for index in range(len(rows))]
+        following = _following([_asked(rows[index]).tobytes() for index in order])
+        other = {index: order[place] for index, place in zip(order, following, strict=True)}
+        return [_mismatched(row, rows[other[index]], longest) for index, row in enumerate(rows)]
 
     def precompute(self, models: Models, batch: Batch) -> dict[str, Tensor]:
         from ..functional.branches import answer_logps
@@ -66,21 +68,25 @@ class KTO(Objective):
         return {"reference": answer_logps(models.role("reference"), batch)}
 
     def collect(self, models: Models, batches: Sequence[Batch]) -> Sequence[Batch]:
-        """The rows' own answers, with the step's z."""
+        """The rows' own answers, with the step's z, and its share of good ones, by weight."""
         import torch
 
         from ..functional.branches import only_branch
         from ..models.attention import still
 
-        drift, weights = torch.zeros(()), torch.zeros(())
+        drift, good, weights = torch.zeros(()), torch.zeros(()), torch.zeros(())
         with still(models.policy.model):
             for batch in batches:
                 logps = _sums(models, only_branch(batch, 1))
                 drift = drift + ((logps - batch.fields["reference"][:, 1]) * batch.weights).sum().cpu()
+                good = good + (batch.fields["good"] * batch.weights).sum().cpu()
                 weights = weights + batch.weights.sum().cpu()
-        baseline = (drift / weights.clamp_min(1e-12)).clamp_min(0)
+        weights = weights.clamp_min(1e-12)
+        known = {"baseline": (drift / weights).clamp_min(0), "share": good / weights}
         return [
-            only_branch(batch, 0).with_fields(baseline=baseline.to(batch.weights).expand(batch.size))
+            only_branch(batch, 0).with_fields(
+                **{name: value.to(batch.weights).expand(batch.size) for name, value in known.items()}
+            )
             for batch in batches
         ]
 
@@ -88,13 +94,16 @@ class KTO(Objective):
         return {"kto": batch.weights}
 
     def loss(self, models: Models, batch: Batch) -> list[Term]:
+        from ..functional.packing import segment_sum, sequence_index
         from ..functional.preferences import kto_figures, kto_loss
 
         ratios = _sums(models, batch) - batch.fields["reference"][:, 0]
         good, baseline = batch.fields["good"], batch.fields["baseline"]
         losses = kto_loss(ratios, baseline, good, self.beta)
         sides = good * self.good_weight + ~good * self.bad_weight
-        figures = kto_figures(self.beta * ratios, self.beta * baseline, good, batch.weights)
+        tokens = segment_sum(batch.supervised.to(ratios), sequence_index(batch.starts), batch.size)
+        rewards, share = self.beta * ratios, batch.fields["share"]
+        figures = kto_figures(rewards, self.beta * baseline, good, share, tokens, batch.weights)
         return [Term("kto", losses * sides * batch.weights, figures=figures)]
 
 
@@ -106,13 +115,22 @@ def _sums(models: Models, batch: Batch) -> Tensor:
     return segment_sum(logps, sequence_index(batch.starts)[batch.supervised], batch.size)
 
 
-def _mismatched(rows: Sequence[Row], order: Sequence[int], at: int, longest: int) -> Row:
-    """The row at place `at` of the order, with the answer of the next one there that answers another prompt."""
-    row = rows[order[at]]
+def _following(prompts: Sequence[bytes]) -> list[int]:
+    """For each place that of the next other prompt, round the end; where all are alike, the next place."""
+    count = len(prompts)
+    found = [(place + 1) % count for place in range(count)]
+    if len({*prompts}) < 2:
+        return found
+    for step in reversed(range(2 * count)):  # twice round: what comes after the end is known the second time
+        place, after = step % count, (step + 1) % count
+        found[place] = after if prompts[after] != prompts[place] else found[after]
+    return found
+
+
+def _mismatched(row: Row, other: Row, longest: int) -> Row:
+    """The row with the other's answer as a second branch."""
     shared = len(row.ids) - row.branches[0]
     asked = row.ids[: shared + 1]
-    following = (rows[order[(at + step) % len(rows)]] for step in range(1, len(rows) + 1))
-    other = next((found for found in following if not np.array_equal(_asked(found), asked)), row)
     # Behind a longer prompt the end of another answer may have no room; no gradient ever comes from it.
     begin = len(other.ids) - other.branches[0] + 1
     end = begin + max(1, longest - len(asked))

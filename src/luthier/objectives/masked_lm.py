@@ -10,7 +10,7 @@ and run. Source: Devlin et al. 2019 (arXiv:1810.04805), section 3.1 and appendix
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,12 +19,14 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ..core.contracts import Batch, Bools, Encoder, Ints, Models, Objective, Row, Task, Term
-from ..core.errors import DataError
+from ..core.errors import DataError, Problem
 from ..core.example import Example
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
+
+    from ..core.recipe import Phase, Recipe
 
 __all__ = ["MaskedLM"]
 
@@ -54,6 +56,11 @@ class MaskedLM(Objective):
                 f"masked and replaced are {self.masked + self.replaced:g} together, and more than all is 1"
             )
         return self
+
+    def problems(self, recipe: Recipe, phase: Phase | None) -> Iterable[Problem]:
+        from ..data.windows import overlong_problems
+
+        return overlong_problems(phase)
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
         """hidden: the share of tokens that is hidden, also where the model is measured."""

@@ -39,6 +39,14 @@ class Ordinal(Objective):
         plain = isinstance(value, (list, tuple))
         return tuple(str(item) if type(item) is int else item for item in value) if plain else value
 
+    @field_validator("levels")
+    @classmethod
+    def _once(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
+        twice = next((name for name in levels if levels.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"the level '{shortened(twice)}' is named twice")
+        return levels
+
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
         """classes: the levels in their order."""
         for example in examples:

@@ -1,12 +1,13 @@
 """Proximal policy optimization: each token of an answer is weighed by how much better it went on than was expected.
 
-    -min(r A, clip(r, 1 - clip, 1 + clip) A) + value_weight / 2 max((V - R)^2, (V_held - R)^2)    for each token
+    -w min(r A, clip(r, 1 - clip, 1 + clip) A) + value_weight / 2 max((V - R)^2, (V_held - R)^2)    for each token
     A = whitened sum over k of (gamma lambda)^k (r_t+k + gamma V_t+k+1 - V_t+k),  R = A before whitening + V
     r_t = reward at the last token - kl (log pi - log pi_ref) at every token,  r = pi / pi that answered
 
 What is expected (V) is read from the policy's own states by a linear head, which trains beside it and is let go with
-the phase; V_held is V within value_clip of what it was when the answers were given. The loss is a mean over the tokens
-of the step. With kl_target the coefficient of the divergence changes after each rollout: it rises where the policy is
+the phase; V_held is V within value_clip of what it was when the answers were given; w is what training finds of a
+draw against what the sampler found, at most sampler_cap: 1 but for rounding. The loss is a mean over the tokens of the
+step. With kl_target the coefficient of the divergence changes after each rollout: it rises where the policy is
 farther from its reference than that, in nats an answer, and falls where it is nearer. Take it where a reward model
 judges and rewards of siblings tell little; grpo and rloo have less to choose. Source: Schulman et al. 2017
 (arXiv:1707.06347), eq. 7 and 9; advantages: Schulman et al. 2016 (arXiv:1506.02438), eq. 16; for language models:
@@ -133,13 +134,14 @@ class PPO(OnPolicy):
     def loss(self, models: Models, batch: Batch) -> list[Term]:
         from ..functional.advantages import value_losses
         from ..functional.packing import segment_sum, sequence_index
-        from ..functional.policy_gradient import at_tokens, clipped
+        from ..functional.policy_gradient import at_tokens, clipped, importance
 
         logps, values = _said(models, batch)
         old, before, sampled, advantages, returns = (
             at_tokens(batch.fields[name], batch) for name in ("old", "values", "sampled", "advantages", "returns")
         )
-        ratio = (logps - old).exp()
+        ratio, apart = (logps - old).exp(), old - sampled
+        counted = importance(apart, self.sampler_cap)
         row = sequence_index(batch.starts)[batch.supervised]
 
         def of_rows(found: Tensor) -> Tensor:
@@ -148,11 +150,11 @@ class PPO(OnPolicy):
         told = {
             "ratio": ratio.detach(),
             "clipped": (ratio < 1 - self.clip) & (advantages < 0) | (ratio > 1 + self.clip) & (advantages > 0),
-            "sampler_gap": (old - sampled).abs(),
+            "sampler_gap": apart.abs(),
         }
         figures = {name: of_rows(found) for name, found in told.items()}
         return [
-            Term("policy", of_rows(clipped(ratio, advantages, self.clip, self.clip)), figures=figures),
+            Term("policy", of_rows(counted * clipped(ratio, advantages, self.clip, self.clip)), figures=figures),
             Term("value", of_rows(value_losses(values, before, returns, self.value_clip)), weight=self.value_weight),
         ]
 

@@ -14,7 +14,7 @@ Eisenstein et al. 2023 (arXiv:2312.09244). Errors: DataError for rows of several
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -44,11 +44,12 @@ class Reward(Objective):
     center: float = Field(
         0.01,
         ge=0,
-        description="weight of the mean squared reward: pairs leave the level of rewards open, this holds it at 0",
+        description="weight of the mean squared reward: pairs and rankings leave the level of rewards open, this holds "
+        "it at 0; ratings and labels tell it",
     )
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """kind of the rows; answers: the most that a row ranks; classes: the head's single one."""
+        """kind of the rows; classes: the head's single one."""
         kinds = {_kind(example): example for example in reversed(examples)}
         if len(kinds) > 1:
             first, second = sorted(kinds)[:2]
@@ -58,19 +59,34 @@ class Reward(Objective):
                 expected="rows of one kind in a phase: rewards of two kinds have no common scale",
                 remedy="train on each kind in a phase of its own",
             )
-        answers = max((len(_answers(example)) for example in examples), default=0)
-        return {"kind": next(iter(kinds), ""), "answers": answers, "classes": ["reward"], "multi_label": False}
+        return {"kind": next(iter(kinds), ""), "classes": ["reward"], "multi_label": False}
+
+    def require(self, held_out: Sequence[Example], facts: Mapping[str, Any]) -> None:
+        other = [example for example in held_out if _kind(example) != facts["kind"]]
+        if other:
+            raise DataError(
+                f"{len(other)} of {len(held_out)} rows to measure on hold {_kind(other[0])}, the first is "
+                f"'{other[0].id}'",
+                where=str(other[0].origin),
+                expected=f"{facts['kind']}, as the training rows do",
+                remedy="leave them out, or measure on rows like the training rows",
+            )
 
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:
-        kind, names, most = _kind(example), _answers(example), encoder.facts["answers"]
-        if kind != encoder.facts["kind"] or len(names) > most:
+        kind = _kind(example)
+        if kind != encoder.facts["kind"]:
             raise DataError(
-                f"the row '{example.id}' holds {kind} of {len(names)} answers",
+                f"the row '{example.id}' holds {kind}",
                 where=str(example.origin),
-                expected=f"{encoder.facts['kind']} of up to {most}, as the training rows do",
+                expected=f"{encoder.facts['kind']}, as the training rows do",
                 remedy="leave it out, or measure on rows like the training rows",
             )
-        return [replace(row, fields=_wanted(example, kind, most)) for row in encoder.answers(example, names)]
+        return [replace(row, fields=_wanted(example, kind)) for row in encoder.answers(example, _answers(example))]
+
+    def complete(self, rows: Sequence[Row], seed: int) -> list[Row]:
+        """Rankings with as many levels as the longest has, NaN where there is no answer."""
+        most = max((len(row.branches) for row in rows), default=0)
+        return [_filled(row, most) for row in rows]
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         return {"reward": batch.weights}
@@ -92,9 +108,8 @@ class Reward(Objective):
             losses = (rewards[:, 0] - fields["rating"]).square()
         else:
             losses = bradley_terry(torch.where(fields["good"], rewards[:, 0], -rewards[:, 0]))
-        if self.center:
-            losses = losses + self.center * (rewards.square() * there).sum(-1) / there.sum(-1)
         if rewards.shape[1] > 1:
+            losses = losses + self.center * (rewards.square() * there).sum(-1) / there.sum(-1)
             lengths, _ = branch_grid(branch_counts(batch), batch)
             last = there.sum(-1, keepdim=True).long() - 1
             ends = [torch.cat([values[:, :1], values.gather(1, last)], dim=1) for values in (rewards, lengths)]
@@ -126,14 +141,19 @@ def _answers(example: Example) -> tuple[str, ...]:
     return ("chosen", "rejected", *(name for name in example.parts if name.startswith("rejected_")))
 
 
-def _wanted(example: Example, kind: str, most: int) -> dict[str, NDArray[Any]]:
+def _wanted(example: Example, kind: str) -> dict[str, NDArray[Any]]:
     """What the row says of its answers' worth."""
     if kind == "rankings":
         assert isinstance(example.target, tuple)
-        levels = np.full(most, np.nan, dtype=np.float32)
-        levels[: len(example.target)] = [float(score) for score in example.target]
-        return {"levels": levels}
+        return {"levels": np.array([float(score) for score in example.target], dtype=np.float32)}
     if kind == "labels":
         return {"good": np.asarray(example.target == "good", dtype=np.bool_)}
     value = example.target if isinstance(example.target, float) else 0.0
     return {"margin" if kind == "pairs" else "rating": np.asarray(value, dtype=np.float32)}
+
+
+def _filled(row: Row, most: int) -> Row:
+    levels = row.fields.get("levels")
+    if levels is None:
+        return row
+    return replace(row, fields={"levels": np.pad(levels, (0, most - len(levels)), constant_values=np.nan)})

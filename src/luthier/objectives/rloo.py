@@ -1,11 +1,12 @@
 """Reinforce with the other answers to a prompt as its baseline: each answer against the mean of its siblings.
 
-    -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A)   for each answer as a whole
+    -w min(r A, clip(r, 1 - clip_low, 1 + clip_high) A)   for each answer as a whole
     A = R - mean of the other answers' R,  R = reward - kl (log pi - log pi_ref),  r = pi / pi that answered
 
 An answer is one action: log-probabilities are sums over its tokens, in nats, and the divergence from the reference is
 part of the reward. With one step a rollout r is 1, and the gradient is that of REINFORCE. There is no value model, and
-nothing is divided by a standard deviation. The loss is a mean over answers. Source: Ahmadian et al. 2024
+nothing is divided by a standard deviation. w is what training finds of an answer against what the sampler found, at
+most sampler_cap: 1 but for rounding. The loss is a mean over answers. Source: Ahmadian et al. 2024
 (arXiv:2402.14740), section 2.2; Kool et al. 2019; clipping as in Schulman et al. 2017 (arXiv:1707.06347), eq. 7.
 Errors: DataError for a prompt that leaves no room for an answer.
 """
@@ -50,7 +51,7 @@ class RLOO(OnPolicy):
         yield from super().problems(recipe, phase)
         if self.answers < 2:
             found = "one answer to a prompt has no others to be held against"
-            yield Problem(found, "answers", "at least 2 answers to each prompt", "answers: 4")
+            yield Problem(found, expected="at least 2 answers to each prompt", remedy="answers: 4")
 
     def precompute(self, models: Models, batch: Batch) -> dict[str, Tensor]:
         from ..functional.policy_gradient import token_grid
@@ -75,18 +76,19 @@ class RLOO(OnPolicy):
 
     def loss(self, models: Models, batch: Batch) -> list[Term]:
         from ..functional.branches import branch_counts, branch_sums
-        from ..functional.policy_gradient import at_tokens, clipped
+        from ..functional.policy_gradient import at_tokens, clipped, importance
 
         fields, logps = batch.fields, models.policy.logps(batch)
         sums = branch_sums(logps, batch).view(batch.size, -1)
         old = fields["old"].sum(-1) if self.reuses else sums.detach()
         advantages, ratio = fields["advantages"].to(sums.dtype), (sums - old).exp()
-        losses = clipped(ratio, advantages, self.clip_low, self.clip_high)
         then = at_tokens(fields["old"], batch) if "old" in fields else logps.detach()
-        gap = branch_sums((then - at_tokens(fields["sampled"], batch)).abs(), batch)
+        apart = then - at_tokens(fields["sampled"], batch)
+        counted = importance(branch_sums(apart, batch).view(batch.size, -1), self.sampler_cap)
+        losses = clipped(ratio, advantages, self.clip_low, self.clip_high) * counted
         told = {
             "clipped": (ratio < 1 - self.clip_low) & (advantages < 0) | (ratio > 1 + self.clip_high) & (advantages > 0),
-            "sampler_gap": gap.view(batch.size, -1) / branch_counts(batch).view(batch.size, -1).clamp_min(1),
+            "sampler_gap": (branch_sums(apart.abs(), batch) / branch_counts(batch).clamp_min(1)).view(batch.size, -1),
         }
         if "reference" in fields:
             told["kl"] = sums.detach() - fields["reference"].sum(-1)

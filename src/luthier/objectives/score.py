@@ -38,15 +38,15 @@ class Score(Objective):
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
         """target: mean and spread (standard deviation) of the numbers; classes: the head's single one."""
         numbers = np.array([_number(example) for example in examples])
-        spread = float(numbers.std()) if len(numbers) else 0.0
-        if spread == 0:
+        # Of equal numbers the mean is rounded, so that their deviation need not be 0.
+        if not len(numbers) or numbers.min() == numbers.max():
             raise DataError(
                 "the training rows all have the same number" if len(numbers) else "there are no training rows",
                 where=examples[0].origin.file if examples else None,
                 expected="numbers that differ",
                 remedy="check which column holds the number",
             )
-        target = {"mean": float(numbers.mean()), "spread": spread}
+        target = {"mean": float(numbers.mean()), "spread": float(numbers.std())}
         return {"target": target, "classes": ["score"], "multi_label": False}
 
     def require(self, held_out: Sequence[Example], facts: Mapping[str, Any]) -> None:

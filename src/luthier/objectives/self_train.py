@@ -55,6 +55,7 @@ class SelfTrain(Unlabeled):
             yield Problem(
                 f"the teacher of phase '{phase.name}' is phase '{self.teacher}', which does not come before it",
                 expected="an earlier phase, or a model from outside",
+                remedy=f"put the phase '{self.teacher}' before it, or name a run or a folder",
             )
 
     def sources(self) -> Mapping[str, str]:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from ..core.contracts import Batch, Encoder, Models, Objective, Row, Task, Term
 from ..core.example import Example
+from ..data.parts import pair_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,7 @@ class SimPO(Objective):
     gamma: float = Field(1.0, ge=0, description="the margin that chosen rewards are to have over rejected ones")
 
     def encode(self, example: Example, encoder: Encoder) -> list[Row]:
-        return encoder.answers(example, ("chosen", "rejected"))
+        return encoder.answers(example, pair_of(example))
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         return {"simpo": batch.weights}

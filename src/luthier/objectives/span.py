@@ -10,7 +10,7 @@ al. 2018 (arXiv:1806.03822). Errors: DataError for an answer that its passage do
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,12 +18,14 @@ import numpy as np
 from pydantic import Field
 
 from ..core.contracts import Batch, Encoder, Models, Objective, Row, Task, Term
-from ..core.errors import DataError
+from ..core.errors import DataError, Problem
 from ..core.example import Example
 from ..data.passages import Passage, answer_places, passages
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ..core.recipe import Phase, Recipe
 
 __all__ = ["Span"]
 
@@ -40,6 +42,11 @@ class Span(Objective):
         128, ge=0, description="tokens that neighboring windows share, at most half of what a window holds"
     )
     longest: int = Field(30, gt=0, description="tokens that a predicted answer may have")
+
+    def problems(self, recipe: Recipe, phase: Phase | None) -> Iterable[Problem]:
+        from ..data.windows import overlong_problems
+
+        return overlong_problems(phase)
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
         """span: stride, longest, and whether there are questions without an answer."""

@@ -9,19 +9,21 @@ refused, with the row; so is an I- that goes on with nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from ..core.contracts import Batch, Encoder, Models, Objective, Row, Task, Term
-from ..core.errors import DataError, nearest, shortened
+from ..core.errors import DataError, Problem, nearest, shortened
 from ..core.example import Example
 from ..data.parts import tokens_of
 from ..functional.tagging import Scheme, as_bio, as_bioes, follows, kinds_of, labels_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ..core.recipe import Phase, Recipe
 
 __all__ = ["Tag"]
 
@@ -36,6 +38,11 @@ class Tag(Objective):
     task: ClassVar[Task] = "token_classification"
     scheme: Scheme = "bio"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+    def problems(self, recipe: Recipe, phase: Phase | None) -> Iterable[Problem]:
+        from ..data.windows import overlong_problems
+
+        return overlong_problems(phase)
 
     def survey(self, examples: Sequence[Example]) -> dict[str, Any]:
         """kinds (sorted; None for tags that mark no spans), scheme, and classes in the order of the model's head."""

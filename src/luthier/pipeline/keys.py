@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..core.component import describe
 from ..core.embedded import PREFIX
-from ..core.files import sha256_of
-from ..core.on_policy import judges_of
+from ..core.on_policy import OnPolicy, judges_of
 from ..core.recipe import Recipe
 from ..core.run import digest_of
 from ..data.inputs import Inputs
 from ..engine.phase import Setting, base_phase
-from ..models.load import resolve
+from ..models.source import source_digest
 
 __all__ = ["Key", "base_key", "check_key", "export_key", "prepare_key", "train_key"]
-
-_OF_MODELS = (".json", ".safetensors", ".jinja", ".model", ".txt")  # with vocab.txt and merges.txt
 
 
 @dataclass(frozen=True)
@@ -56,9 +51,10 @@ def train_key(setting: Setting, number: int) -> Key:
         {
             # Of the rows that were prepared, not of files that may have changed since.
             "data": setting.folder.done("prepare")["key"],
-            "model": _source_digest(recipe.model),
-            "from": [_source_digest(source) for source in _other_starts(recipe, number)],
+            "model": source_digest(recipe.model),
+            "from": [source_digest(source) for source in _other_starts(recipe, number)],
             **_sources(recipe, number),
+            **_reward_files(recipe, number, inputs),
             "phases": [phase.model_dump(mode="json", by_alias=True) for phase in recipe.phases[: number + 1]],
             "template": _with_contents(recipe.chat_template, inputs),
             # Only where there are any: a recipe that does not use an option keeps its finished stages.
@@ -118,13 +114,22 @@ def _checks(checks: Any, inputs: Inputs) -> Any:
 
 
 def _sources(recipe: Recipe, number: int) -> dict[str, list[str]]:
-    """The digests of teachers and reward models, where phases up to `number` have any from outside."""
+    """The digests of teachers, reward models and encoders, where phases up to `number` have any from outside."""
     own = [phase.name for phase in recipe.phases]
+    encoders = [source for phase in recipe.phases[: number + 1] for source in phase.adaptation.sources()]
     objectives = [phase.objective for phase in recipe.phases[: number + 1]]
     teachers = [source for objective in objectives for source in objective.sources().values()]
     judges = [source for objective in objectives for source in judges_of(objective)]
-    named = [source for source in teachers + judges if source not in own]
-    return {"sources": [_source_digest(source) for source in named]} if named else {}
+    named = [source for source in teachers + judges + encoders if source not in own]
+    return {"sources": [source_digest(source) for source in named]} if named else {}
+
+
+def _reward_files(recipe: Recipe, number: int, inputs: Inputs) -> dict[str, Any]:
+    """The digests of files that rewards of phases up to `number` go by, where there are any."""
+    objectives = [phase.objective for phase in recipe.phases[: number + 1]]
+    rewards = [reward for one in objectives if isinstance(one, OnPolicy) for reward in one.rewards]
+    found = [inputs.of(path) for reward in rewards for path in reward.outside()]
+    return {"rewards": found} if any(found) else {}
 
 
 def _with_contents(value: Any, inputs: Inputs) -> Any:
@@ -137,19 +142,3 @@ def _with_contents(value: Any, inputs: Inputs) -> Any:
         found = [] if value.startswith(PREFIX) else [list(item) for item in inputs.of(value).items()]
         return [value, found] if found else value
     return value
-
-
-def _source_digest(source: str) -> str:
-    """What a model source's weights, config and tokenizer are; a hub id stands for itself."""
-    folder = resolve(source).folder
-    if folder is None:
-        return source
-    files = sorted(path for path in folder.iterdir() if path.suffix in _OF_MODELS)
-    states = [(path, path.stat()) for path in files]
-    return digest_of({path.name: _digest(path, state.st_mtime_ns, state.st_size) for path, state in states})
-
-
-@cache
-def _digest(path: Path, changed: int, size: int) -> str:
-    """The file's digest, computed once as long as it stays as it is: a run asks for it at every stage."""
-    return sha256_of(path)

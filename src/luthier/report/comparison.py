@@ -12,7 +12,7 @@ from ..core.errors import Problem
 from ..core.evidence import Finding
 from ..core.gates import parse
 from .record import Record
-from .words import interval, number, signed
+from .words import interval, number, probability, signed
 
 __all__ = ["Compared", "Judgement", "compare", "headline", "judgement_words"]
 
@@ -147,14 +147,20 @@ def _movement(record: Record) -> str:
     bounds = interval(change.low, change.high, sign=True)
     inner = f"{signed(change.value)}, 95 % interval {bounds}" if bounds else signed(change.value)
     direction = f"; {row.better} is better" if row.better != "neither" else ""
-    ending = {
+    return f"{row.label} {verb} {path} ({inner}{direction}){_ending(row)}"
+
+
+def _ending(row: Compared) -> str:
+    """What is to be thought of a change. An interval and an adjusted test need not agree; then both are told."""
+    if row.judgement in ("better", "worse") and row.p is not None and row.p >= 0.05:
+        return f", {row.judgement} by its interval but not by its test (p = {probability(row.p)})."
+    return {
         "better": ", an improvement that chance does not explain.",
         "worse": ", a clear loss.",
         "unclear": ": a difference this small may be chance.",
         "neutral": ".",
         "untold": ".",
     }[row.judgement]
-    return f"{row.label} {verb} {path} ({inner}{direction}){ending}"
 
 
 def _chosen(record: Record) -> Compared | None:

@@ -86,7 +86,7 @@ def _view(record: Record) -> dict[str, Any]:
         "curves": [curve for curve in map(_curve, record.curves) if curve],
         **_preparation(record),
         "samples": {check: [_sample(item) for item in items] for check, items in record.samples.items() if items},
-        "rollouts": {curve.phase: _rollouts(curve) for curve in record.curves if curve.rollouts},
+        "rollouts": {curve.phase: shown for curve in record.curves if (shown := _rollouts(curve))},
         "confusion": _confusion(record.confusion),
         "training": record.part("training"),
         "stages": record.part("stages"),
@@ -234,8 +234,9 @@ def _sample(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rollouts(curve: Curve) -> list[dict[str, Any]]:
     """Rollouts from the first to the last, evenly chosen: their step, mean reward, and answers, the best first."""
-    last, count = len(curve.rollouts) - 1, min(ROLLOUTS, len(curve.rollouts))
-    chosen = [curve.rollouts[round(place * last / max(1, count - 1))] for place in range(count)]
+    told = [event for event in curve.rollouts if event["samples"]]
+    last, count = len(told) - 1, min(ROLLOUTS, len(told))
+    chosen = [told[round(place * last / max(1, count - 1))] for place in range(count)]
     return [
         {
             "step": event["step"],

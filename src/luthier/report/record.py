@@ -26,7 +26,7 @@ class Curve:
     steps: list[dict[str, Any]] = field(default_factory=list)
     validations: list[dict[str, Any]] = field(default_factory=list)
     rollouts: list[dict[str, Any]] = field(default_factory=list)
-    """What the policy answered while it learned from its own answers, with rewards."""
+    """What the policy answered while it learned from its own answers: figures, and samples with their rewards."""
 
     def add(self, event: Mapping[str, Any]) -> None:
         """A step goes back behind everything that was logged at or after it: training was resumed from there."""
@@ -174,7 +174,22 @@ def _events(file: Path) -> tuple[list[Curve], dict[str, int]]:
         elif kind in ("step", "validation", "rollout"):
             phase = str(event.get("phase") or "train")
             curves.setdefault(phase, Curve(phase)).add(event)
+    samples = _samples(file.parent) if any(curve.rollouts for curve in curves.values()) else {}
+    for curve in curves.values():
+        for event in curve.rollouts:
+            event["samples"] = samples.get((curve.phase, event["step"]), [])
     return list(curves.values()), warnings
+
+
+def _samples(folder: Path) -> dict[tuple[str, int], list[Any]]:
+    """What was answered in a phase's rollouts, by phase and step; of several attempts at a step the last."""
+    every = [
+        (place.parent.name.partition("-")[2], event)
+        for place in (folder / "phases").glob("*/rollouts.jsonl")
+        for event in read_events(place)
+    ]
+    every.sort(key=lambda one: float(one[1].get("time", 0)))
+    return {(phase, event["step"]): event["samples"] for phase, event in every if event.get("samples")}
 
 
 def _seeds(folder: Path) -> list[SeedRun]:

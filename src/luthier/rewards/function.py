@@ -5,7 +5,8 @@
 prompt is what the last turn before the answer says, target the row's (first) reference answer. The function may take
 `seconds` for an answer; one that takes longer, raises, ends its process, or returns no finite number gives the reward
 `failed`, and the run says how often and why. It is found from the folder in which the command runs, and is a program
-with all the rights of that command: name none that you have not read. Source: verifiable rewards, Lambert et al. 2024
+with all the rights of that command: name none that you have not read. Where its file lies in that folder and changes,
+the phase is trained anew; what the file imports is not looked at. Source: verifiable rewards, Lambert et al. 2024
 (arXiv:2411.15124), section 6. Errors: RecipeError for a path that leads to no function.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -31,12 +33,16 @@ class Function(Reward):
     seconds: float = Field(5.0, gt=0, description="time limit for one answer")
     failed: float = Field(0.0, description="the reward of an answer for which the function fails")
 
+    def outside(self) -> Sequence[str]:
+        place = Path(*self.path.partition(":")[0].split("."))
+        return [str(place.with_name(f"{place.name}.py")), str(place / "__init__.py")]
+
     def examine(self) -> None:
         with Called(self.path, self.seconds):
             pass
 
     @contextmanager
-    def open(self, places: Mapping[str, str] = NOWHERE) -> Iterator[Judge]:
+    def open(self, places: Mapping[str, str] = NOWHERE, device: str = "cpu") -> Iterator[Judge]:
         with Called(self.path, self.seconds) as called:
 
             def judge(answers: Sequence[Answer]) -> list[float | Failed]:
@@ -44,6 +50,11 @@ class Function(Reward):
                     called(answer.prompt, answer.text, answer.targets[0] if answer.targets else None)
                     for answer in answers
                 ]
-                return [Failed(self.failed, value) if isinstance(value, str) else value for value in found]
+                return [self._failure(value) if isinstance(value, str) else value for value in found]
 
             yield judge
+
+    def _failure(self, said: str) -> Failed:
+        """An exception's kind is why; what it says may quote the answer."""
+        why, _, details = said.partition(": ")
+        return Failed(self.failed, why, details)

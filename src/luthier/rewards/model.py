@@ -57,10 +57,10 @@ class Model(Reward):
         examine(self.source, "sequence_score")
 
     @contextmanager
-    def open(self, places: Mapping[str, str] = NOWHERE) -> Iterator[Judge]:
+    def open(self, places: Mapping[str, str] = NOWHERE, device: str = "cpu") -> Iterator[Judge]:
         from ..data.judge import open_judge
 
-        judge = open_judge(places.get(self.source, self.source))
+        judge = open_judge(places.get(self.source, self.source), device)
         yield lambda answers: judge(_asked(answers)).tolist()
 
 

@@ -145,6 +145,26 @@ def test_a_class_of_a_single_row_cannot_be_calibrated():
         solve(head, "linear_svm", x, labels, weights, 1.0, ["bow", "string", "peg"])
 
 
+@pytest.mark.parametrize("absent", [1, 3])
+def test_a_class_without_rows_has_no_chance_or_is_refused(absent):
+    """All its rows may have been too long; the other classes keep their own places."""
+    x, labels, weights, new = drawn(4)
+    there = labels != absent
+    rest = [number for number in range(4) if number != absent]
+    for kind in ("centroid", "logistic", "linear_svm"):
+        head = head_of(kind, 6, 4, several=False, calibrate=False)
+        solve(head, kind, x[there], labels[there], weights[there], 3.0, list("abcd"), normalize=True)
+        small = head_of(kind, 6, 3, several=False, calibrate=False)
+        fewer = np.searchsorted(rest, labels[there])
+        solve(small, kind, x[there], fewer, weights[there], 3.0, list("abc"), normalize=True)
+        assert said(head, new).shape == (200, 4)
+        assert said(head, new).argmax(-1).tolist() == [rest[number] for number in said(small, new).argmax(-1)]
+    for kind, calibrate in (("rbf_svm", False), ("linear_svm", True)):
+        head = head_of(kind, 6, 4, several=False, calibrate=calibrate)
+        with pytest.raises(DataError, match=f"no row of the class '{'abcd'[absent]}'"):
+            solve(head, kind, x[there], labels[there], weights[there], 3.0, list("abcd"))
+
+
 def rows(count: int = 9) -> list[Row]:
     draw = np.random.default_rng(3)
     made = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 from small_runs import class_recipe, label_records, write_jsonl
-from tiny import make_tokenizer
+from tiny import make_bert, make_tokenizer
 
+import luthier
 from luthier.core.component import build
 from luthier.core.errors import ModelError, RecipeError
 from luthier.core.recipe import Recipe
@@ -154,6 +156,19 @@ def test_examples_are_those_of_the_bank_and_the_farthest_go_where_there_is_no_ro
         reader._fitted(TEXTS[0], [], 1)
 
 
+def test_a_text_that_says_nothing_may_leave_the_prompt_without_a_token(llama_folder):
+    """Its tokenizer begins texts with no token: a class is then what begins a text."""
+    zero_shot, model, tokenizer = classifier(llama_folder, {"zero_shot": {"template": "{text} {label}"}})
+    zero_shot.solve(role_of(model, 0), [])
+    assert bool(model.bias.isfinite().all())
+    model.bias.data.zero_()
+    ids = plain(tokenizer, " bow")
+    with torch.no_grad():
+        logps = model.reader.lm(input_ids=torch.tensor([[tokenizer.eos_token_id, *ids]])).logits[0].log_softmax(-1)
+    wanted = sum(float(logps[at, token]) for at, token in enumerate(ids)) / len(ids)
+    assert float(model.reader.scores([""])[0, 1]) == pytest.approx(wanted, abs=2e-5)
+
+
 @pytest.mark.parametrize("by", [None, "itself"])
 def test_a_model_that_is_asked_first_in_inference_mode_answers(llama_folder, monkeypatch, by):
     """As luthier generate asks it, in a process that has not seen its kind of layers."""
@@ -219,3 +234,23 @@ def test_a_run_is_measured_exported_and_asked(llama_folder, tmp_path, name):
         kept = json.loads(examples.read_text(encoding="utf-8"))["examples"]
         assert kept
         assert all(row["text"].startswith("item ") for row in kept)
+
+
+def test_another_encoder_of_the_same_name_finds_the_examples_anew(llama_folder, bert_folder, tmp_path):
+    """What is near is told by its vectors; one that is not there is missed before the data are prepared."""
+    shutil.copytree(bert_folder, tmp_path / "encoder")
+    data = write_jsonl(tmp_path / "rows.jsonl", label_records(24))
+    adaptation = {"in_context": {"by": str(tmp_path / "encoder"), "examples": 2}}
+    recipe = class_recipe(llama_folder, data, adaptation=adaptation)
+    del recipe["phases"][0]["epochs"]
+    recipe["data"] |= {"validation": None}
+    vectors = []
+    for seed in (0, 1):
+        make_bert(seed=seed).save_pretrained(tmp_path / "encoder")
+        done = luthier.run(recipe, out=tmp_path / "run")
+        vectors.append((done.model / "adapter" / "trained.safetensors").read_bytes())
+    assert vectors[0] != vectors[1]
+    shutil.rmtree(tmp_path / "encoder")
+    with pytest.raises(ModelError, match="there is no such folder"):
+        luthier.run(recipe, out=tmp_path / "other")
+    assert not list((tmp_path / "other").rglob("train.*"))

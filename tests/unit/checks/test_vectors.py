@@ -109,6 +109,13 @@ def test_pairs_look_for_their_own_among_all():
     assert found["mrr"] == pytest.approx((1 / 2 + 1 + 1 + 1) / 4)
 
 
+def test_a_question_that_is_also_an_answer_does_not_find_itself():
+    """Pairs both ways, as paraphrases stand in files; one whose own is itself finds it."""
+    ways = [("north", "north too"), ("north too", "north"), ("east", "east too"), ("east too", "east"), ("far", "far")]
+    found = means(Retrieval(cuts=(1,)), [pair(number, *texts) for number, texts in enumerate(ways)])
+    assert found == dict.fromkeys(("recall_1", "precision_1", "mrr", "ndcg_10"), 1.0)
+
+
 def test_texts_look_for_others_of_their_class_and_never_find_themselves():
     named = {"north": "n", "north too": "n", "east": "e", "east too": "e", "between": "n", "far": "f"}
     rows = [Example(text, {"text": text}, Origin("t", 1), label) for text, label in named.items()]

@@ -35,9 +35,7 @@ def test_the_answer_comes_at_once(arguments: list[str]) -> None:
 
 
 def test_every_command_explains_itself() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "luthier.cli.main", "--help"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "luthier", "--help"], capture_output=True, text=True, check=True)
     for command in ("run", "demo", "plan", "train", "check", "export", "generate", "chat", "compare", "list", "doctor"):
         assert command in done.stdout
     assert "130 interrupted" in " ".join(done.stdout.split())

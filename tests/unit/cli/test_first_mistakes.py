@@ -89,7 +89,17 @@ MISTAKES = (
         ("phases.1.keep_layers", "the model has 1 layers, 0 to 0", "names 9"),
         recipe=RECIPE + "phases: [{{name: one, keep_layers: [0]}}, {{name: two, keep_layers: [0, 9]}}]\n",
     ),
-    Mistake("epochs and steps", ("phases.0", "epochs or steps, not both"), ("epochs=1", "steps=3")),
+    Mistake("epochs and steps", ("phases.0", "not both", "epochs=null steps=20"), ("epochs=1", "steps=3")),
+    Mistake(
+        "one answer to a prompt",
+        ("override objective", "phases.0.objective: one answer to a prompt", "at least 2 answers"),
+        ("objective={grpo: {rewards: [{length: {words: 3}}], answers: 1}}",),
+    ),
+    Mistake(
+        "no space after a colon",
+        ("phases.0.objective.dpo.beta:0.1", "a space after a key's colon: beta: 0.1"),
+        ("objective={dpo:{beta:0.1}}",),
+    ),
     Mistake(
         "share out of range", ("tales.yaml:3: data", "validation 1.5", "between 0 and 1"), ("data.validation=1.5",)
     ),
@@ -128,6 +138,12 @@ MISTAKES = (
         "phase after bottlenecks",
         ("phases.0.adaptation", "cannot be folded in", "lora"),
         recipe=RECIPE + "phases: [{{name: one, adaptation: bottleneck}}, {{name: two}}]\n",
+    ),
+    Mistake(
+        "teacher with bottlenecks",
+        ("phases.0.adaptation", "asks 'one', whose bottlenecks cannot be folded in", "name that run"),
+        recipe=RECIPE + "phases: [{{name: one, adaptation: bottleneck}}, "
+        "{{name: two, from: {model}, objective: {{distill: {{teacher: one}}}}}}]\n",
     ),
     Mistake("talk with a shipped model", ("embedded:nano", "tune it"), command=("generate", "embedded:nano", "Hello")),
     Mistake("no run folder", ("rows", "no run folder", "luthier run RECIPE"), command=("export", "rows")),

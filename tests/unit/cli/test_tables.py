@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,19 @@ def finding(metric: str, subject: str, value: float, check: str = "text_match", 
     return Finding(check, metric, subject, value, n=9, better="higher", **given)  # type: ignore[arg-type]
 
 
+def lower(metric: str, subject: str, value: float) -> Finding:
+    return replace(finding(metric, subject, value, "parity"), better="lower")
+
+
 FOUND = (
     finding("token_f1", "base", 0.25, low=0.2, high=0.3),
     finding("token_f1", "tuned", 0.5, low=0.4, high=0.6),
     finding("token_f1", "change", 0.25, low=0.15, high=0.35, p=0.0002),
     finding("perplexity_ratio", "tuned", 2418.5, "forgetting", low=1999.6, high=2500.2),
-    finding("max_difference", "merged", 9.5e-7, "parity"),
-    finding("max_difference", "reloaded", float("nan"), "parity"),
+    lower("max_difference", "merged", 1.2e-8),
+    lower("max_difference", "reloaded", 9.5e-7),
+    lower("rounding", "merged", float("nan")),
+    lower("rounding", "reloaded", 9.5e-7),
 )
 GATES = (Verdict("text_match.token_f1.change.low > 0", 0.15, 0.0, True),)
 
@@ -36,7 +43,8 @@ def test_the_end_of_a_run_fits_into_eighty_columns(capsys: pytest.CaptureFixture
     rows = {line.split()[0]: line.split()[1:] for line in table if line.startswith("  ") and line.strip()}
     assert rows["token_f1"] == ["0.250", "0.500", "0.250", "<", "0.001"]
     assert rows["perplexity_ratio"] == ["2,418"]
-    assert rows["max_difference"] == ["9.5e-07"]  # small, and not nothing
+    assert rows["max_difference"] == ["9.5e-07"]  # the worse of two; small, and not nothing
+    assert rows["rounding"] == ["undefined"]
     assert "0.150 to 0.350" in printed
     assert "2,000 to 2,500" in printed
     assert "gate holds  text_match.token_f1.change.low > 0" in printed

@@ -108,3 +108,28 @@ def test_what_only_one_of_them_says_lies_in_no_span(tokenizer) -> None:
     )
     assert marks[0][0] == marks[1][0] == FIRST
     assert marks[0][-1] == marks[1][-1] == OUTSIDE
+
+
+@pytest.mark.parametrize("begins", [(True, False), (False, True), (False, False)], ids=["ours", "theirs", "neither"])
+def test_texts_are_aligned_whether_or_not_a_token_of_their_own_begins_them(
+    tokenizer, begins: tuple[bool, bool]
+) -> None:
+    """What nothing precedes is told by neither: the first span begins where both tokenizers end a token behind it."""
+    other = sentencepiece_like()
+    text = "The moon listened anyway, night after night."
+    rows, first = [], []
+    for one, has in zip((tokenizer, other), begins, strict=True):
+        ids = [*([0] if has else []), *one(text, add_special_tokens=False)["input_ids"], one.eos_token_id]
+        rows.append(row_of(ids, (1, len(ids))))
+        first.append(0 if has else spelled_ends(ids[:1], one)[1][0])
+    marks = span_marks(rows[0], tokenizer, rows[1], other)
+    spelled = []
+    for row, one, found in zip(rows, (tokenizer, other), marks, strict=True):
+        assert len(found) == row.supervised.sum()
+        assert (found != OUTSIDE).mean() > 0.8
+        inside = row.ids[1:][found != OUTSIDE].tolist()
+        spelled.append(spelled_ends(inside, one)[0][:-1])
+    assert (marks[0] == FIRST).sum() == (marks[1] == FIRST).sum() > 4
+    assert spelled[0].strip() == spelled[1].strip()
+    assert text.endswith(spelled[0])
+    assert len(text) - len(spelled[0].lstrip()) >= max(first)

@@ -22,6 +22,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "natural_instructions": {"Definition": "Say hi.", "input": "Ann", "output": ["hi"]},
     "preferences": {"prompt": "hi", "chosen": "hello", "rejected": "what"},
     "feedback": {"prompt": "hi", "completion": "hello", "label": True},
+    "prompts": {"prompt": "hi"},
     "ratings": {"prompt": "hi", "completion": "hello", "rating": 4},
     "rankings": {"prompt": "hi", "responses": ["what", "hello"], "scores": [1, 2]},
     "pairs": {"premise": "Ann sleeps", "hypothesis": "Ann rests", "label": "entailment"},
@@ -188,3 +189,30 @@ def test_text_takes_the_only_column() -> None:
     assert recognizes({"title": "t", "text": "x"})
     assert not recognizes({"title": "t", "body": "x"})
     assert not recognizes({"n": 4})
+    assert not recognizes({"prompt": "What is it?"})
+    assert contents("text", {"prompt": "What is it?"})["parts"] == {"text": "What is it?"}
+
+
+def test_prompts_have_no_answer() -> None:
+    asked = (Turn("user", "hi"),)
+    assert contents("prompts", {"prompt": "hi"}) == {"parts": {"prompt": asked}}
+    assert contents("prompts", {"prompt": [ASK], "solution": "4"})["parts"]["prompt"] == asked
+    assert contents("prompts", {"messages": [ASK]})["parts"]["prompt"] == asked
+    assert contents("prompts", {"prompt": [ASK, TELL, ASK]})["parts"]["prompt"][1] == Turn("assistant", "hello")
+    assert detect([{"id": 1, "prompt": [ASK]}], "a.jsonl")[0].component_name() == "prompts"
+    assert not find("formats", "prompts")().recognizes({"prompt": "hi", "solution": "4"})
+    for record, reason in [
+        ({"prompt": [ASK, TELL]}, "ends with an answer"),
+        ({"prompt": " "}, "empty prompt"),
+        ({"prompt": []}, "missing prompt"),
+        ({"prompt": [ASK, ASK]}, "turns out of order"),
+    ]:
+        with pytest.raises(ValueError, match=reason):
+            contents("prompts", record)
+
+
+def test_tags_that_do_not_fit_their_tokens_are_told_as_such() -> None:
+    record = {"tokens": ["hello", "Ann"], "ner_tags": ["O"]}
+    assert detect([record], "a.jsonl")[0].component_name() == "tags"
+    with pytest.raises(ValueError, match="tags do not fit: 1 in ner_tags for 2 tokens"):
+        contents("tags", record)

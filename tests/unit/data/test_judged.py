@@ -81,6 +81,9 @@ def test_a_margin_is_the_target() -> None:
     assert contents("preferences", {**row, "margin": "0.5"})["target"] == 0.5
     with pytest.raises(ValueError, match="margin is 'much', not a number"):
         contents("preferences", {**row, "margin": "much"})
+    for wrong in (float("nan"), "nan", float("inf")):  # it would be in the loss
+        with pytest.raises(ValueError, match="not a finite number"):
+            contents("preferences", {**row, "score_chosen": wrong, "score_rejected": 1})
 
 
 @pytest.mark.parametrize(

@@ -87,3 +87,4 @@ def test_what_has_nothing_to_learn_or_to_read_is_left_out() -> None:
     assert encoder.answered(untrained) == encoder.answered(example(("user", ""), ("assistant", "Two."))) == []
     assert encoder.log.untrained["u"] == "no turn of it is to be learned"
     assert encoder.log.dropped["r"] == "there is no prompt in it"
+    assert encoder.prompt_to_read(example(("user", ""), ("assistant", "Two."))) == [END], "what is measured is asked"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tiny import make_llama, make_tokenizer
 
 from luthier.core.component import build
 from luthier.core.contracts import Step, StepContext
 from luthier.core.example import Example, Origin, Turn
 from luthier.data.ledger import Ledger
 from luthier.data.steps import teacher_answers
+from luthier.models import generate
 
 SAID = {"a": ("It is a fine old violin.", True), "b": ("", True), "c": ("And on and", False), "d": ("No idea.", True)}
 
@@ -56,6 +59,26 @@ def test_a_model_answers_the_same_whatever_it_is_asked_with(llama_folder: Path) 
     both = ask(rows, [1, 2])
     assert [ask([row], [seed])[0] for row, seed in zip(rows, (1, 2), strict=True)] == both
     assert not all(ended for _, ended in both), "six tokens are too few"
+
+
+def test_an_answer_that_fills_the_models_positions_has_not_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """80 new tokens are allowed, and the prompt leaves fewer: an answer that stops there was cut."""
+    make_llama(max_position_embeddings=96).save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    plain, lengths = generate.generate, list[int]()
+
+    def heard(*given: Any, **more: Any) -> list[list[int]]:
+        found = plain(*given, **more)
+        lengths.extend(map(len, found))
+        return found
+
+    monkeypatch.setattr(generate, "generate", heard)
+    ask = teacher_answers._answerer(str(tmp_path), 0.0, 1.0, 80)
+    told = ask([chat("Where is it?"), chat("Who sang to the moon, and why? " * 4)], [1, 2])
+    assert all(48 <= length < 80 for length in lengths), "none came to a stop token"
+    assert not any(ended for _, ended in told)
 
 
 def test_rows_that_are_no_conversations_need_no_teacher() -> None:

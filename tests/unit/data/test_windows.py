@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tiny import make_tokenizer
 
-from luthier.core.errors import DataError
+from luthier.core.errors import DataError, RecipeError
 from luthier.core.example import Example, Origin
+from luthier.core.recipe import Recipe
 from luthier.data.encode import Encoding
 from luthier.data.windows import Window, first_pieces, runs, shared
 
@@ -94,3 +95,12 @@ def test_no_room_between_special_tokens_is_an_error() -> None:
     encoding = Encoding(AutoTokenizer.from_pretrained(embedded_folder("embedded:minilm")), max_length=2)
     with pytest.raises(DataError, match="2 special tokens stand around a text"):
         encoding.windows(Example("b", {"text": "Ada"}, Origin("b", 1)))
+
+
+@pytest.mark.parametrize("objective", ["tag", "span", "masked_lm"])
+def test_a_recipe_for_windows_says_nothing_of_long_rows(objective: str) -> None:
+    phase = {"name": "one", "objective": objective, "max_length": 64}
+    recipe = {"name": "x", "model": "m", "data": {"train": "t.jsonl"}, "phases": [phase]}
+    assert Recipe.of(recipe).phases[0].overlong == "trim_prompt"
+    with pytest.raises(RecipeError, match="overlong is error, and nothing reads it"):
+        Recipe.of({**recipe, "phases": [{**phase, "overlong": "error"}]})

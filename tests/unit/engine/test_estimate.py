@@ -13,8 +13,10 @@ from tiny import make_bert, make_llama, make_t5
 
 from luthier.core.component import build
 from luthier.core.contracts import Row
+from luthier.core.recipe import Machine
 from luthier.engine.estimate import estimate, state_bytes, trained_weights
 from luthier.engine.kept import activation_bytes, logit_bytes
+from luthier.engine.room import make_room
 from luthier.functional.packing import pack
 from luthier.models.recompute import recompute
 from luthier.models.roles import Models, role_of
@@ -53,6 +55,30 @@ def test_bfloat16_weights_get_float32_masters(llama: torch.nn.Module) -> None:
     count = sum(p.numel() for p in model.parameters())
     assert (found.masters, found.gradients, found.best) == (4 * count, 4 * count, 4 * count)
     assert found.total == found.weights + 20 * count + found.activations
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("adaptation", ["full", "lora"])
+def test_the_mean_of_the_weights_is_counted_as_it_is_held(adaptation: str, dtype: torch.dtype) -> None:
+    from luthier.core.recipe import Phase
+    from luthier.engine.average import Average
+    from luthier.engine.optimize import Stepper
+
+    phase = Phase(objective="mean_teacher", adaptation=adaptation)
+    model = phase.adaptation.apply(make_bert().to(dtype))
+    one = Stepper(phase.optimizer, phase.schedule, phase.adaptation.groups(model), lr=1e-3, total=1, clip=None)
+    average = Average(role_of(model, 0), one, 0.9)
+    own = {p.data_ptr() for p in model.parameters()}
+    copies = [p for p in average.role.model.parameters() if p.data_ptr() not in own]
+    with_it, without = (
+        estimate(model, phase.adaptation, phase.optimizer, tokens=64, lengths=[32], keeps_best=False, averages=averages)
+        for averages in (True, False)
+    )
+    assert with_it.average == held(copies) + held(average._means.values())
+    assert with_it.total == without.total + with_it.average
+    chosen = Machine.model_validate({})
+    room = make_room(model, phase, chosen, torch.device("cpu"), [32], validates=False)
+    assert room.memory.average == with_it.average
 
 
 FOUR = (128,) * 4

@@ -130,6 +130,19 @@ def test_a_share_of_the_rows_and_only_where_there_is_room() -> None:
     assert World(1.0).own(10).rows(0, lambda number: world.rows, 96) == world.rows
 
 
+def test_rows_are_as_long_as_the_teacher_takes_them() -> None:
+    """The student has 512 positions, and rows 160; the teacher fewer: what it cannot read is not written."""
+    world = World(1.0)
+    begins = sorted(int(np.flatnonzero(row.supervised)[0]) for row in world.rows)
+    most = begins[len(begins) // 2] + 6
+    teacher = role_of(make_llama(seed=1, max_position_embeddings=most).requires_grad_(False), 0)
+    world.models = Models(world.models.policy, {"teacher": teacher})
+    found = world.own(160).rows(0, lambda number: world.rows, 96)
+    own = [row for row in found if row.fields["own"]]
+    assert 0 < len(own) < len(found)
+    assert max(len(row.ids) for row in own) <= most
+
+
 def test_own_answers_have_no_labels() -> None:
     """The labels' loss is that of the rows' own answers, over their tokens; the distance is over all."""
     world = World(1.0, hard=0.25, temperature=1.0)

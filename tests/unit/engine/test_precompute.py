@@ -51,8 +51,8 @@ class Counted:
         return self.role.logps(batch, smoothing, alike=alike)
 
 
-def asked(rows: Sequence[Row], file: Path | None, seed: int = 0) -> tuple[list[Row], int]:
-    role = Counted(role_of(make_llama(seed=seed), 0))
+def asked(rows: Sequence[Row], file: Path | None, seed: int = 0, policy: Role | None = None) -> tuple[list[Row], int]:
+    role = Counted(policy or role_of(make_llama(seed=seed), 0))
     role.model.train()
     found = precompute(DPO, role, rows, device=CPU, micro_tokens=64, file=file)
     assert role.model.training
@@ -81,6 +81,26 @@ def test_rows_are_asked_about_once(tmp_path: Path) -> None:
     assert some == len(changed.ids), "only what is new is asked about"
     _, every = asked(rows, file, seed=1)
     assert every == tokens, "another model has another opinion"
+
+
+def over_few_bits(bits: str, factor: float) -> Role:
+    """A policy that has not learned yet, over a base of which one matrix inside a block is larger by a factor."""
+    model = make_llama()
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight.mul_(factor)
+    adaptation = build("adaptations", {"lora": {"rank": 2, "base": bits}})
+    assert isinstance(adaptation, Adaptation)
+    torch.manual_seed(0)
+    return role_of(adaptation.apply(model), 0)
+
+
+def test_a_base_in_few_bits_is_known_by_its_matrices(tmp_path: Path) -> None:
+    """They are no parameters, and what a phase before has changed may be in them alone."""
+    rows, file = rows_of(DPO), tmp_path / "reference.safetensors"
+    _, tokens = asked(rows, file, policy=over_few_bits("int8", 1.0))
+    assert asked(rows, file, policy=over_few_bits("int8", 1.0))[1] == 0
+    for bits, factor in (("int8", 2.0), ("int4", 2.0)):
+        assert asked(rows, file, policy=over_few_bits(bits, factor))[1] == tokens
 
 
 def test_a_torn_file_is_asked_again(tmp_path: Path) -> None:

@@ -109,6 +109,20 @@ def test_all_hits_or_none_get_exact_bounds():
     assert none.high == pytest.approx(stats.binomtest(0, 50).proportion_ci(method="exact").high)
 
 
+def test_shares_that_are_all_alike_get_exact_bounds_too():
+    """Rows of a share may lie between 0 and 1 (a tie is half a win); where all are at one end, so are all resamples."""
+    share = Measure("score", "higher", row_mean, share=True)
+    upper = stats.binomtest(0, 20).proportion_ci(method="exact").high
+    given = {"base": scores("score", np.zeros(20)), "tuned": scores("score", np.ones(20))}
+    found = by_subject(findings(given, [share], "c", 1))
+    assert (found["base"].low, found["base"].high) == pytest.approx((0.0, upper))
+    assert (found["tuned"].low, found["tuned"].high) == pytest.approx((1 - upper, 1.0))
+    assert (found["change"].low, found["change"].high) == pytest.approx((1 - 2 * upper, 1.0))
+    assert "sign flips" in found["change"].note
+    ties = findings({"tuned": scores("score", np.full(20, 0.5))}, [share], "c", 1)[0]
+    assert (ties.low, ties.high) == pytest.approx((0.5 * (1 - upper), 0.5 * (1 + upper)))
+
+
 def test_a_change_that_no_row_contradicts_is_not_certain():
     upper = stats.binomtest(0, 50).proportion_ci(method="exact").high
     still = findings({"base": scores("hits", np.zeros(50)), "tuned": scores("hits", np.zeros(50))}, [HITS], "c", 1)[2]

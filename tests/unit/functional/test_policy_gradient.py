@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from conformance.world import Task, settings
 
 from luthier.core.component import build
-from luthier.functional.policy_gradient import at_tokens, clipped, group_advantages, k3, leave_one_out, token_grid
+from luthier.functional.policy_gradient import (
+    at_tokens,
+    clipped,
+    group_advantages,
+    importance,
+    k2,
+    k3,
+    leave_one_out,
+    token_grid,
+)
 
 REWARDS = torch.tensor([[1.0, 3.0], [2.0, 2.0]], dtype=torch.float64)
 
@@ -56,6 +66,35 @@ def test_the_divergence_is_never_negative_and_right_in_the_mean() -> None:
     assert (values >= 0).all()
     wanted = sum(p * math.log(p / q) for p, q in ((0.2, 0.4), (0.5, 0.4), (0.3, 0.2)))
     assert float((pi.exp() * values).sum()) == pytest.approx(wanted)
+
+
+def test_k2_learns_the_divergence_and_k3_another_one() -> None:
+    """Over all outcomes, drawn by pi: the gradient of KL(pi, ref) by k2, that of KL(ref, pi) by k3."""
+    ref = torch.tensor([0.4, 0.4, 0.2], dtype=torch.float64).log()
+
+    def slope(loss: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        logits = torch.tensor([-1.5, 0.3, 0.1], dtype=torch.float64, requires_grad=True)
+        (found,) = torch.autograd.grad(loss(logits.log_softmax(-1)), logits)
+        return found
+
+    near = slope(lambda pi: (pi.detach().exp() * k2(ref, pi)).sum())
+    far = slope(lambda pi: (pi.detach().exp() * k3(ref, pi)).sum())
+    torch.testing.assert_close(near, slope(lambda pi: (pi.exp() * (pi - ref)).sum()), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(far, slope(lambda pi: (ref.exp() * (ref - pi)).sum()), rtol=1e-12, atol=1e-12)
+    assert (near - far).abs().max() > 0.05
+
+
+def test_a_draw_of_another_sampler_counts_by_importance_up_to_a_limit() -> None:
+    """Draws of a sampler, weighed, have the mean of draws of pi: 0.2, 0.5 and 0.3 of the values 1, 2 and 4."""
+    pi, sampler, values = (
+        torch.tensor(p, dtype=torch.float64) for p in ([0.2, 0.5, 0.3], [0.3, 0.5, 0.2], [1.0, 2.0, 4.0])
+    )
+    apart = (pi.log() - sampler.log()).requires_grad_()
+    weights = importance(apart, 2.0)
+    assert float((sampler * weights * values).sum()) == pytest.approx(0.2 + 1.0 + 1.2)
+    assert not weights.requires_grad
+    close(importance(apart, 1.25), [0.2 / 0.3, 1.0, 1.25])
+    close(importance(apart, None), [1.0, 1.0, 1.0])
 
 
 def test_tokens_go_into_a_grid_and_come_back() -> None:

@@ -117,9 +117,16 @@ def test_figures_of_pairs_and_of_single_answers() -> None:
     near(found["margin"], 1, -6, 0)
     near(found["accuracy"], 1, 0, 0.5)
     near(found["tokens_rejected"], 4, 4, 6)
-    single = kto_figures(of(2, 0, 1), of(1, 1, 1), torch.tensor([True, True, False]), of(1, 1, 1))
+    good, share = torch.tensor([True, True, False]), of(2 / 3, 2 / 3, 2 / 3)
+    single = kto_figures(of(2, 0, 1), of(1, 1, 1), good, share, of(5, 8, 3), of(1, 1, 1))
     near(single["margin"], 1, -1, 0)
     near(single["accuracy"], 1, 0, 0.5)
+    means = {name: float(value.mean()) for name, value in single.items()}
+    assert means["reward_good"] == pytest.approx((2 + 0) / 2)
+    assert means["reward_bad"] == pytest.approx(1)
+    assert (means["tokens_good"], means["tokens_bad"]) == (pytest.approx(6.5), pytest.approx(3))
+    alone = kto_figures(of(2), of(1), torch.tensor([True]), of(1), of(5), of(1))
+    assert {"reward_good", "tokens_good"} == {name for name in alone if "_" in name}, "of no bad answer nothing is told"
 
 
 @pytest.mark.parametrize("value", [-1e4, 1e4])

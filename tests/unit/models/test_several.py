@@ -116,6 +116,8 @@ def test_heads_are_switched_and_not_added_up(bert, tmp_path: Path) -> None:
         torch.testing.assert_close(log_probabilities(adapters.use(name)), wanted, rtol=0, atol=1e-6)
     with pytest.raises(ModelError, match="heads do not add up"):
         adapters.use({"a": 0.5, "b": 0.5})
+    with pytest.raises(ModelError, match="brought a head of its own, and no task says which"):
+        open_adapters({"a": tmp_path / "a"}, str(tmp_path / "base"))
 
 
 def test_what_does_not_go_together_is_refused(trained, llama_folder: Path, tmp_path: Path) -> None:
@@ -146,22 +148,50 @@ def test_a_recipe_leaves_an_adapter_a_task_and_the_command_adds_them_up(
     value = lm_recipe(llama_folder, data, epochs=1)
     first = dict(value["phases"][0])
     value["phases"] = [first, first | {"name": "other", "from": str(llama_folder), "adaptation": {"lora": {"rank": 2}}}]
-    value["checks"], value["gates"] = [], []
+    value["checks"], value["gates"], value["chat_template"] = [], [], "plain"
     run(Recipe.of(value), out=tmp_path / "run")
     one, two = (tmp_path / "run" / "phases" / name / "result" for name in ("1-sft", "2-other"))
     main(["merge", f"{one}=0.75", f"{tmp_path / 'run'}=0.5", "--out", str(tmp_path / "both")])
     assert "0.75" in capsys.readouterr().out
     adapters = open_adapters({"one": one, "two": two})
     wanted = log_probabilities(adapters.use({"one": 0.75, "two": 0.5}))
-    found = log_probabilities(load_model(str(tmp_path / "both"), "causal_lm").model)
-    torch.testing.assert_close(found, wanted, rtol=0, atol=2e-6)
+    both = load_model(str(tmp_path / "both"), "causal_lm")
+    torch.testing.assert_close(log_probabilities(both.model), wanted, rtol=0, atol=2e-6)
+    exported = load_model(str(tmp_path / "run" / "model"), "causal_lm").tokenizer.chat_template
+    assert both.tokenizer.chat_template == exported != adapters.loaded.tokenizer.chat_template
     assert not torch.equal(log_probabilities(adapters.use("one")), log_probabilities(adapters.use("two")))
 
     for arguments, said in (
         ([f"{one}=much", "--out", str(tmp_path / "new")], "'much' is no weight"),
+        ([f"{one}=nan", "--out", str(tmp_path / "new")], "'nan' is no weight"),
         ([str(one), "--out", str(tmp_path / "both")], "is there already"),
     ):
         with pytest.raises(SystemExit) as ended:
             main(["merge", *arguments])
         assert ended.value.code == 2
         assert said in "".join(capsys.readouterr())
+    (two / "adapter_config.json").unlink()
+    with pytest.raises(SystemExit):
+        main(["merge", str(tmp_path / "run"), "--out", str(tmp_path / "new")])
+    assert f"name what is meant: {one}" in "".join(capsys.readouterr()).replace("\n", "")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("finished", "said"), [(True, "its adaptation is prefix"), (False, "finish it with: luthier run")]
+)
+def test_a_run_that_left_no_adapter_is_told_from_one_that_is_not_done(
+    finished: bool, said: str, llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    value = lm_recipe(llama_folder, tmp_path / "rows.jsonl", epochs=1)
+    value["phases"][0]["adaptation"] = "prefix"
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text(json.dumps(value))
+    if finished:
+        (folder / "phases" / "1-sft" / "result").mkdir(parents=True)
+    with pytest.raises(SystemExit):
+        main(["merge", str(folder), "--out", str(tmp_path / "new")])
+    told = "".join(capsys.readouterr())
+    assert said in told
+    assert ("luthier run" in told) is not finished

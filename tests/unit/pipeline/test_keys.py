@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from luthier.data.inputs import Inputs
+from luthier.models.source import source_digest
 from luthier.pipeline import keys
 
 
@@ -14,16 +15,16 @@ from luthier.pipeline import keys
 def test_a_changed_file_of_the_model_is_another_model(tmp_path: Path, name: str) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / name).write_text("one")
-    before = keys._source_digest(str(tmp_path))
+    before = source_digest(str(tmp_path))
     (tmp_path / name).write_text("other")
-    assert keys._source_digest(str(tmp_path)) != before
+    assert source_digest(str(tmp_path)) != before
 
 
 def test_the_card_of_the_model_is_no_part_of_it(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    before = keys._source_digest(str(tmp_path))
+    before = source_digest(str(tmp_path))
     (tmp_path / "README.md").write_text("about the model")
-    assert keys._source_digest(str(tmp_path)) == before
+    assert source_digest(str(tmp_path)) == before
 
 
 def test_a_folder_called_as_a_check_is_none_of_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,6 +206,14 @@ def test_the_verdict_follows_the_interval(
     assert words in read(run_folder).text
 
 
+def test_an_interval_and_a_test_that_do_not_agree_are_both_told(run_folder: Path):
+    changed = [
+        replace(f, **({"low": 0.1, "high": 0.7, "p": 0.062} if f.subject == "change" else {})) for f in FINDINGS[:3]
+    ]
+    change_evidence(run_folder, findings=[asdict(one) for one in changed])
+    assert "better by its interval but not by its test (p = 0.062)." in read(run_folder).text
+
+
 def test_notes_shared_by_rows_are_written_once(run_folder: Path):
     note = "base is this recipe with the body frozen"
     notes = [replace(f, note=note if f.subject == "base" else None) for f in FINDINGS[:6]]

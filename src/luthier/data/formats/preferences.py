@@ -11,6 +11,7 @@ different prompts. Source: Christiano et al. 2017 (arXiv:1706.03741); the column
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -118,6 +119,9 @@ def _margin(record: Mapping[str, Any]) -> float | None:
 
 def _number(value: Any, name: str) -> float:
     try:
-        return float(value if isinstance(value, (int, float)) else text_of(value, name))
+        number = float(value if isinstance(value, (int, float)) else text_of(value, name))
     except (ValueError, OverflowError) as error:
         raise ValueError(f"wrong type: {name} is {named(value)}, not a number") from error
+    if not math.isfinite(number):
+        raise ValueError(f"wrong type: {name} is {named(value)}, not a finite number")
+    return number

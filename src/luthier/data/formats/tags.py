@@ -54,7 +54,8 @@ class Tags(Format):
         return (
             isinstance(tokens, (list, tuple))
             and isinstance(tags, (list, tuple))
-            and len(tokens) == len(tags) > 0
+            and bool(tokens)
+            and bool(tags)
             and isinstance(tokens[0], str)
             and isinstance(tags[0], (str, int))
         )

@@ -1,7 +1,8 @@
 """Plain text: text, or the only column there is.
 
 `text` is a document; where a record has a single column of text (beside an id), that is the document, whatever its
-name. A file of text is one record. Long documents are cut into windows when they are encoded, not here.
+name, but for `prompt`, which is none unless this format is named. A file of text is one record. Long documents are cut
+into windows when they are encoded, not here.
 Errors: ValueError for empty text. Source: the column that Hugging Face text data sets have.
 """
 
@@ -23,7 +24,8 @@ class Text(Format):
     sample: ClassVar[Mapping[str, Any]] = {"text": "The plates are thin and the varnish thinner."}
 
     def recognizes(self, record: Mapping[str, Any]) -> bool:
-        return isinstance(record.get(_column(record)), str)
+        column = _column(record)
+        return column != "prompt" and isinstance(record.get(column), str)
 
     def contents(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
         column = _column(record)

@@ -82,16 +82,18 @@ def _answerer(source: str, temperature: float, top_p: float, most: int) -> Answe
     """What answers conversations with a causal model. Errors: as load_model."""
     from ...models.generate import generate
     from ...models.load import load_model
+    from ...models.prompt import text_room
     from ..encode import Encoding
 
     loaded = load_model(source, "causal_lm")
-    positions = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None) or 2048
-    encoding = Encoding(loaded.tokenizer, max_length=max(int(positions), 2))
+    positions = text_room(loaded.model)
+    encoding = Encoding(loaded.tokenizer, max_length=max(positions or 2048, 2))
 
     def answering(examples: Sequence[Example], seeds: Sequence[int]) -> list[tuple[str, bool]]:
+        prompts = [encoding.prompt(example, reserve=min(most, encoding.max_length // 2)) for example in examples]
         answers = generate(
             loaded.model,
-            [encoding.prompt(example, reserve=min(most, encoding.max_length // 2)) for example in examples],
+            prompts,
             stop=encoding.stop,
             pad=loaded.tokenizer.pad_token_id,
             max_new_tokens=most,
@@ -101,9 +103,16 @@ def _answerer(source: str, temperature: float, top_p: float, most: int) -> Answe
         )
         texts = [str(loaded.tokenizer.decode(answer, skip_special_tokens=True)).strip() for answer in answers]
         # What ended by itself is shorter by its stop token.
-        return [(text, len(answer) < most) for text, answer in zip(texts, answers, strict=True)]
+        rooms = [_room(len(prompt), most, positions) for prompt in prompts]
+        ended = [len(answer) < room for room, answer in zip(rooms, answers, strict=True)]
+        return list(zip(texts, ended, strict=True))
 
     return answering
+
+
+def _room(prompt: int, most: int, positions: int | None) -> int:
+    """Tokens that an answer may come to have: the positions that its prompt leaves, which has half at the most."""
+    return most if positions is None else min(most, max(positions - prompt, positions // 2))
 
 
 def _answered(example: Example) -> bool:
