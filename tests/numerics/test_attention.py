@@ -107,6 +107,41 @@ def test_sequences_of_about_one_length_share_a_product(causal: bool, window: int
         torch.testing.assert_close(ours, reference, rtol=0, atol=1e-12)
 
 
+BRANCHING = ((4, (3, 2, 3)), (0, ()), (2, ()), (21, (5, 1, 9)), (0, (4, 4)))
+"""What each sequence's branches share, and their lengths."""
+
+
+@pytest.mark.parametrize("window", [None, 3, 33])
+@pytest.mark.parametrize("extra", ["nothing", "softcap", "sinks"])
+@pytest.mark.parametrize("block", [2, 7, 256])
+def test_branches_see_what_they_share_and_themselves(
+    window: int | None, extra: str, block: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """As plain sequences, each behind a copy of what is shared, whose gradients add up."""
+    monkeypatch.setattr(pack_plan, "BLOCK", block)
+    pack_plan.plan_of.cache_clear()
+    request.addfinalizer(pack_plan.plan_of.cache_clear)
+    lengths = tuple(shared + sum(branches) for shared, branches in BRANCHING)
+    query, key, value, sinks = tensors = inputs(4, 2, lengths)
+    options = {"scaling": 0.3, "causal": True, "window": window, "softcap": 2.0 if extra == "softcap" else None}
+    options["sinks"] = sinks if extra == "sinks" else None
+    given = tuple(branches for _, branches in BRANCHING)
+    found = packed_attention(query, key, value, bounds(lengths), **options, branches=given)
+    places: list[int] = []
+    copies: list[int] = []
+    for begin, (shared, branches) in zip(bounds(lengths).tolist(), BRANCHING, strict=False):
+        first = begin + shared
+        for length in branches or (0,) * (shared > 0):
+            places += [*range(begin, begin + shared), *range(first, first + length)]
+            copies.append(shared + length)
+            first += length
+    wanted = plain(query[places], key[places], value[places], bounds(tuple(copies)), **options)
+    firsts = [places.index(token) for token in range(sum(lengths))]
+    torch.testing.assert_close(found, wanted[firsts], rtol=0, atol=1e-14)
+    for ours, theirs in zip(gradients(found, tensors), gradients(wanted[firsts], tensors), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-13)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("causal", [True, False])
 def test_equals_torch_attention_sequence_by_sequence(dtype: torch.dtype, causal: bool) -> None:

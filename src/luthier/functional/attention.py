@@ -35,13 +35,16 @@ def packed_attention(
     softcap: float | None = None,
     sinks: Tensor | None = None,
     dropout: float = 0.0,
+    branches: tuple[tuple[int, ...], ...] = (),
 ) -> Tensor:
     """[T, Hq, Dv]: each sequence of the pack attends to itself.
 
     query [T, Hq, D]; key [T, Hk, D]; value [T, Hk, Dv]; Hk divides Hq. starts [S+1]: cumulative lengths from 0 to T
     (keep it on the CPU: its values are read). window: i sees j only if |i - j| < window. softcap: cap * tanh(s / cap)
     (Gemma 2). sinks [Hq]: a logit a head that takes part in the softmax and gives nothing (GPT-OSS). dropout: the
-    probability with which a weight is dropped; the caller passes 0 outside training. Once differentiable.
+    probability with which a weight is dropped; the caller passes 0 outside training. branches: of each sequence the
+    lengths of those that end it, () for none; each sees what is before all of them and itself, and stands right behind
+    that for a window. Once differentiable.
     """
     assert query.shape[1] % key.shape[1] == 0, f"{key.shape[1]} key heads do not divide {query.shape[1]} query heads"
     kind = query.device.type
@@ -51,13 +54,13 @@ def packed_attention(
     assert bounds[-1] == len(query), f"the boundaries end at {bounds[-1]}, the pack at {len(query)}"
 
     def products(q: Tensor, k: Tensor, v: Tensor, bounds: tuple[int, ...], window: int | None) -> Tensor:
-        plan = plan_of(bounds, causal, window, q.device)
+        plan = plan_of(bounds, causal, window, q.device, branches)
         output: Tensor = _PackedAttention.apply(q, k, v, sinks, plan, rule)  # type: ignore[no-untyped-call]
         return output
 
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     with torch.autocast(kind, enabled=False):
-        if softcap is None and sinks is None and dropout == 0:
+        if softcap is None and sinks is None and dropout == 0 and not any(branches):
             ready = flash_attention(
                 query, key, value, bounds, scaling=scaling, causal=causal, window=window, products=products
             )

@@ -5,16 +5,32 @@ Shapes: S rows, B branches, T tokens of the pack, U tokens of the plain sequence
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from ..core.contracts import Batch, Role
+from .pack_plan import cost_of
 from .packing import segment_sum
 
-__all__ = ["answer_logps", "branch_counts", "branch_grid", "branch_index", "branch_sums", "only_branch", "unshared"]
+__all__ = [
+    "Attended",
+    "answer_logps",
+    "attended",
+    "branch_counts",
+    "branch_grid",
+    "branch_index",
+    "branch_sums",
+    "only_branch",
+    "unshared",
+]
+
+_WORTH = 0.5
+"""Of what copies cost: above it a sequence with a mask of its own, which is a product by itself and, where it is long,
+computes its weights twice, was slower at half of the shapes that were measured.
+"""
 
 
 def branch_index(batch: Batch) -> Tensor:
@@ -56,6 +72,47 @@ def branch_grid(values: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     grid = values.new_zeros(batch.size * width).index_copy(0, at, values)
     there = torch.zeros(batch.size * width, dtype=torch.bool, device=rows.device).index_fill(0, at, True)
     return grid.view(-1, width), there.view(-1, width)
+
+
+@dataclass(frozen=True)
+class Attended:
+    """The sequences in which attention works on rows that branch.
+
+    starts [S'+1]: their boundaries, on the CPU. places [U]: where in the pack their tokens lie; None: just there.
+    branches: of each the lengths of the branches that end it, () for none.
+    """
+
+    starts: Tensor
+    places: Tensor | None
+    branches: tuple[tuple[int, ...], ...]
+
+
+def attended(batch: Batch) -> Attended:
+    """Each branch as a sequence behind a copy of what its row shares; or, where that costs less, the row as one
+    sequence whose end branches. On CUDA copies, which FlashAttention takes.
+    """
+    assert batch.branches is not None
+    starts = batch.starts.tolist()
+    firsts: list[list[int]] = [[] for _ in range(batch.size)]
+    for row, first in batch.branches.tolist():
+        firsts[row].append(first)
+    places, lengths, branches = [], [], []
+    for bounds, begin, end in zip(firsts, starts, starts[1:], strict=False):
+        shared = bounds[0] - begin
+        own = [high - low for low, high in pairwise([*bounds, end])]
+        copied = cost_of([shared + length for length in own])
+        if len(own) == 1 or (batch.ids.device.type != "cuda" and cost_of([end - begin]) <= _WORTH * copied):
+            places.append(torch.arange(begin, end))
+            lengths.append(end - begin)
+            branches.append(tuple(own) if len(own) > 1 else ())
+            continue
+        for low, high in pairwise([*bounds, end]):
+            places += [torch.arange(begin, bounds[0]), torch.arange(low, high)]
+            lengths.append(shared + high - low)
+            branches.append(())
+    begins = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    copies = sum(lengths) > len(batch.ids)
+    return Attended(begins, torch.cat(places).to(batch.ids.device) if copies else None, tuple(branches))
 
 
 def unshared(batch: Batch) -> tuple[Batch, Tensor]:

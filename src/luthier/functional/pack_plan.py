@@ -6,35 +6,41 @@ rows, reached from the pack and back by one gather each:
     token t, head h  <->  row of (bunch, sequence, head, place), so that a bunch is a plain view [B * heads, L, D]
 
 Short sequences are filled up to a common length with their last token; what fills is hidden as a key, and its
-gradient is zeroed where it is a query.
+gradient is zeroed where it is a query. A sequence whose end branches is a bunch of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "Bunch", "Plan", "plan_of"]
+__all__ = ["BLOCK", "Bunch", "Plan", "cost_of", "plan_of"]
 
 BLOCK = 256
 """Queries of a block. Longer sequences are cut, so that causal attention skips most of what it cannot see."""
+_MOVED = 128
+"""Scores that cost as much as bringing a token to its place and back, for the backward pass too (a core, 32 wide)."""
 _SCORES = 2**19
 """Scores of a head that one product may hold: many short sequences go together, long ones alone."""
 
 
 @dataclass(frozen=True)
 class Bunch:
-    """B = len(firsts) sequences as rows of `length` places from place `start` on; lengths are their own."""
+    """B = len(firsts) sequences as rows of `length` places from place `start` on; lengths are their own.
+
+    branches: the lengths of those that end the bunch's only sequence: each sees what is before all of them, and itself.
+    """
 
     start: int
     length: int
     firsts: tuple[int, ...]
     lengths: tuple[int, ...]
+    branches: tuple[int, ...] = ()
 
     @property
     def filled(self) -> bool:
@@ -90,8 +96,10 @@ class Plan:
         """Blocks of queries [low, high) with the keys [left, right) that any of them can see."""
         for low in range(0, bunch.length, BLOCK):
             high = min(low + BLOCK, bunch.length)
-            left = 0 if self.window is None else max(0, low - self.window + 1)
-            right = bunch.length if self.window is None else min(bunch.length, high + self.window - 1)
+            # A branch lies farther from what is shared than it stands from it: no place is left out for a window.
+            reach = None if bunch.branches else self.window
+            left = 0 if reach is None else max(0, low - reach + 1)
+            right = bunch.length if reach is None else min(bunch.length, high + reach - 1)
             yield low, high, left, min(right, high) if self.causal else right
 
     def bias(
@@ -102,6 +110,8 @@ class Plan:
         It broadcasts to that shape; None where all is seen.
         """
         low, high, left, right = block
+        if bunch.branches:
+            return self._other_branches(bunch, block, group, dtype)
         if self.causal and self.window is None:
             return self._later_keys(high - low, right, group, dtype)
         filled = bunch.filled and not self.causal  # What fills comes last: no causal query of a token sees it.
@@ -128,6 +138,30 @@ class Plan:
             later = torch.ones(queries, keys, dtype=torch.bool, device=self.device).triu(keys - queries + 1)
             found = self._masks[key] = self._as_bias(later, group, dtype)
         return found[:, found.shape[1] - keys :]
+
+    def _other_branches(self, bunch: Bunch, block: tuple[int, int, int, int], group: int, dtype: torch.dtype) -> Tensor:
+        """The bias of a block of a sequence that branches: what comes later, and what lies in another branch."""
+        low, high, left, right = block
+        key = (dtype, group, bunch.start, low)
+        if key not in self._masks:
+            lengths = torch.tensor(bunch.branches)
+            shared = bunch.lengths[0] - sum(bunch.branches)
+            numbers = torch.arange(len(lengths)).repeat_interleave(lengths)
+            filling = numbers.new_full((bunch.length - bunch.lengths[0],), len(lengths))
+            branch = torch.cat([numbers.new_full((shared,), -1), numbers, filling])
+            place = torch.arange(bunch.length)
+            begins = torch.tensor([*accumulate(bunch.branches, initial=0)])
+            # Where a token stands in its own branch's text; what fills is told by nobody.
+            stands = torch.where(branch < 0, place, place - begins[branch.clamp(min=0)])
+            of, to = slice(low, high), slice(left, right)
+            hidden = place[of, None] < place[None, to]
+            hidden |= (branch[None, to] >= 0) & (branch[None, to] != branch[of, None])
+            if self.window is not None:
+                hidden |= stands[of, None] - stands[None, to] >= self.window
+            self._masks[key] = self._as_bias(hidden.to(self.device), group, dtype)
+        found = self._masks[key]
+        assert found is not None
+        return found
 
     def _as_bias(self, hidden: Tensor, group: int, dtype: torch.dtype) -> Tensor:
         """[group * queries, keys] of hidden [queries, keys]: -inf where it is True."""
@@ -180,14 +214,28 @@ class Plan:
 
 
 @lru_cache(maxsize=4)  # a pack with and without a window, and the one before it
-def plan_of(bounds: tuple[int, ...], causal: bool, window: int | None, device: torch.device) -> Plan:
-    """The plan of the pack whose sequences lie between `bounds` (0 to T); the last few are kept."""
+def plan_of(
+    bounds: tuple[int, ...],
+    causal: bool,
+    window: int | None,
+    device: torch.device,
+    branches: tuple[tuple[int, ...], ...] = (),
+) -> Plan:
+    """The plan of the pack whose sequences lie between `bounds` (0 to T); the last few are kept.
+
+    branches: of each sequence the lengths of the branches that end it, () for none; only where it is causal.
+    """
+    assert causal or not any(branches), "branches see what is before them"
     by_length: dict[int, list[tuple[int, int]]] = {}
-    for first, end in pairwise(bounds):
-        if end > first:
-            by_length.setdefault(_room(end - first, window), []).append((first, end - first))
     bunches: list[Bunch] = []
     start = 0
+    for number, (first, end) in enumerate(pairwise(bounds)):
+        if branches and branches[number]:
+            room = _room(end - first, window)
+            bunches.append(Bunch(start, room, (first,), (end - first,), branches[number]))
+            start += room
+        elif end > first:
+            by_length.setdefault(_room(end - first, window), []).append((first, end - first))
     for room, found in by_length.items():
         # Long sequences gain nothing from company, and their score matrices would all be alive at once.
         together = max(1, _SCORES // room**2) if room <= BLOCK else 1
@@ -196,6 +244,16 @@ def plan_of(bounds: tuple[int, ...], causal: bool, window: int | None, device: t
             bunches.append(Bunch(start, room, firsts, lengths))
             start += room * len(firsts)
     return Plan(tuple(bunches), bounds[-1], causal, window, device)
+
+
+def cost_of(lengths: Sequence[int]) -> int:
+    """What causal sequences of these lengths cost, in scores of a head: those computed, and moving their tokens."""
+    found = 0
+    for length in lengths:
+        room = _room(length, None)
+        whole, left = divmod(room, BLOCK)
+        found += whole * (whole + 1) // 2 * BLOCK**2 + left * room + _MOVED * room
+    return found
 
 
 def _room(length: int, window: int | None) -> int:

@@ -3,8 +3,8 @@
 The attention function is registered in transformers' attention and mask interfaces. A model that packs keeps it for
 good: a call that brings boundaries (`cu_seq_lens_q`, which travel as a keyword argument through PEFT and gradient
 checkpointing) is computed per sequence; any other call (generation, plain use) goes to the implementation the model
-came with. Of rows that branch these are the boundaries of the plain sequences, and `cu_seq_lens_k` says where in the
-pack each of their tokens lies.
+came with. Of rows that branch these are the boundaries of the sequences in which attention works, and `cu_seq_lens_k`
+says where in the pack each of their tokens lies (functional/branches.py, Attended).
 
 Errors: ModelError when a packed call reaches an attention layer without its boundaries: its sequences would leak.
 """
@@ -28,6 +28,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..core.errors import ModelError
 from ..functional.attention import packed_attention
+from ..functional.branches import Attended
 from .rotary import frequency_limit
 
 __all__ = [
@@ -159,7 +160,7 @@ def _attend_packed(
     if call is not None:
         call.layers += 1
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    places = options.get("cu_seq_lens_k")
+    shared: Attended | None = options.get("cu_seq_lens_k")
     rule: dict[str, Any] = {
         "scaling": query.shape[-1] ** -0.5 if scaling is None else float(scaling),
         "causal": bool(getattr(module, "is_causal", True)) if causal is None else bool(causal),
@@ -170,12 +171,15 @@ def _attend_packed(
     if call is not None and call.memory is not None:
         return call.memory.attend(call.layers - 1, q, k, v, **rule).unsqueeze(0)
     dropout = float(options.get("dropout") or 0.0) if module.training else 0.0
-    if places is None:
+    if shared is None:
         return packed_attention(q, k, v, starts, **rule, dropout=dropout).unsqueeze(0)
-    # Branches attend as sequences of their own, each behind a copy of what it shares; of the copies the first stays.
-    q, k, v = (x.index_select(0, places) for x in (q, k, v))
-    output = packed_attention(q, k, v, starts, **rule, dropout=dropout)
-    return output.index_select(0, _first_places(places)).unsqueeze(0)
+    rule |= {"dropout": dropout, "branches": shared.branches}
+    if shared.places is None:
+        return packed_attention(q, k, v, starts, **rule).unsqueeze(0)
+    # Some branches attend as sequences of their own, behind a copy of what they share; of the copies the first stays.
+    q, k, v = (x.index_select(0, shared.places) for x in (q, k, v))
+    output = packed_attention(q, k, v, starts, **rule)
+    return output.index_select(0, _first_places(shared.places)).unsqueeze(0)
 
 
 def _first_places(places: Tensor) -> Tensor:

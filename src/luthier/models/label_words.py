@@ -36,7 +36,7 @@ __all__ = ["CONTENT_FREE", "Bank", "LabelWords", "Prompt", "Score"]
 Score = Literal["mean", "sum"]
 CONTENT_FREE = ("N/A", "[MASK]", "")
 """Texts that say nothing: what a model makes of them is what it thinks of the classes by themselves."""
-_LONGEST, _TOGETHER = 2048, 16384
+_LONGEST, _TOGETHER = 2048, 4096
 _BETWEEN = "\n\n"
 
 
@@ -143,8 +143,7 @@ class _Reader(nn.Module):
         shown = self._examples(texts)
         prompts = [self._fitted(text, rows, room) for text, rows in zip(texts, shown, strict=True)]
         found = torch.zeros(len(texts), len(labels), device=self._device)
-        # Attention works on a copy of the prompt for each class.
-        lengths = [len(labels) * len(ids) + sum(map(len, labels)) for ids in prompts]
+        lengths = [len(ids) - 1 + sum(1 + len(label) for label in labels) for ids in prompts]
         order = sorted(range(len(texts)), key=lambda index: (-lengths[index], index))
         for chosen in micro_batches(order, lengths, _TOGETHER):
             batch = pack([_branched(str(index), prompts[index], labels) for index in chosen]).to(self._device)
@@ -199,7 +198,7 @@ class _Reader(nn.Module):
             rows = [self._masked_row(str(index), text, [mask] * size) for index, text in enumerate(texts)]
             lengths = [len(row.ids) for row in rows]
             order = sorted(range(len(rows)), key=lambda index: (-lengths[index], index))
-            for chosen in micro_batches(order, lengths, _TOGETHER // 4):
+            for chosen in micro_batches(order, lengths, _TOGETHER):
                 logits = self._own.mask_logits(pack([rows[index] for index in chosen]).to(self._device)).float()
                 logps = logits.log_softmax(-1).view(len(chosen), size, -1)
                 each = [logps[:, place].index_select(1, wanted[:, place]) for place in range(size)]

@@ -19,7 +19,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 from ..core import contracts
 from ..core.contracts import Batch
 from ..core.errors import ModelError
-from ..functional.branches import unshared
+from ..functional.branches import attended, unshared
 from ..functional.logprobs import logps_of_logits, read_through, token_logps, token_logps_through
 from ..functional.packing import sequence_index
 from .attention import (
@@ -310,7 +310,7 @@ class Role:
             logits: Tensor = inner(**self._inputs(batch, grid), **options).logits.flatten(0, 1)
         return logits if keeps else logits.index_select(0, at if self.packed else grid.at.index_select(0, at))
 
-    def _inputs(self, batch: Batch, grid: Grid) -> dict[str, Tensor]:
+    def _inputs(self, batch: Batch, grid: Grid) -> dict[str, Any]:
         refuse_rowless(int(batch.ids.max()), transformer_of(self.model).config)
         types: dict[str, Tensor] = {}
         if batch.types is not None and getattr(transformer_of(self.model).config, "type_vocab_size", 0) > 1:
@@ -321,8 +321,8 @@ class Role:
         # Attention reads the boundaries' values in every layer: on the CPU that waits for nothing.
         if batch.branches is None:
             return inputs | {"cu_seq_lens_q": batch.starts.cpu()}
-        plain, places = unshared(batch)
-        return inputs | {"cu_seq_lens_q": plain.starts.cpu(), "cu_seq_lens_k": places}
+        shared = attended(batch)
+        return inputs | {"cu_seq_lens_q": shared.starts, "cu_seq_lens_k": shared}
 
     def _embedded(self, inner: PreTrainedModel, batch: Batch) -> tuple[nn.Module, Tensor]:
         """What looks tokens up, and how many its row has for each, as the model is given them."""

@@ -10,7 +10,16 @@ import torch
 from tiny import make_bert, make_llama
 
 from luthier.core.contracts import Batch, Row
-from luthier.functional.branches import branch_counts, branch_grid, branch_index, branch_sums, only_branch, unshared
+from luthier.functional import branches, pack_plan
+from luthier.functional.branches import (
+    attended,
+    branch_counts,
+    branch_grid,
+    branch_index,
+    branch_sums,
+    only_branch,
+    unshared,
+)
 from luthier.functional.packing import pack
 from luthier.models.recompute import recompute
 from luthier.models.roles import Role, role_of
@@ -94,10 +103,17 @@ def gradients(role: Role, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.T
     return logps.detach(), {name: p.grad.clone() for name, p in role.model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
+@pytest.mark.parametrize("way", ["padded", "copies", "some of each", "no copies", "no copies in blocks"])
 @pytest.mark.parametrize("window", [None, 9], ids=["all", "window"])
-def test_a_model_says_of_branches_what_it_says_of_plain_sequences(packed: bool, window: int | None) -> None:
+def test_a_model_says_of_branches_what_it_says_of_plain_sequences(
+    way: str, window: int | None, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """Log-probabilities and gradients: what is shared is seen by each branch, and learns from all of them."""
+    monkeypatch.setattr(branches, "_WORTH", {"copies": 0.0, "some of each": 1.0}.get(way, 1e9))
+    if way == "no copies in blocks":
+        monkeypatch.setattr(pack_plan, "BLOCK", 16)
+    pack_plan.plan_of.cache_clear()
+    request.addfinalizer(pack_plan.plan_of.cache_clear)
     if window is None:
         model = make_llama()
     else:
@@ -120,13 +136,37 @@ def test_a_model_says_of_branches_what_it_says_of_plain_sequences(packed: bool, 
     assert role.packed
     batch = pack(trees())
     plain, _ = unshared(batch)
+    laid = attended(batch)
+    whole = sum(map(bool, laid.branches))
+    assert (whole == 0, whole == 5, laid.places is None) == {
+        "copies": (True, False, False),
+        "some of each": (False, False, False),
+    }.get(way, (False, True, True))
     wanted, theirs = gradients(role, plain)
-    found, ours = gradients(role if packed else Role(model, 0, None), batch)
+    found, ours = gradients(Role(model, 0, None) if way == "padded" else role, batch)
     torch.testing.assert_close(found, wanted, rtol=0, atol=3e-6)
     assert ours.keys() == theirs.keys()
     for name, gradient in theirs.items():
         torch.testing.assert_close(ours[name], gradient, rtol=0, atol=3e-6 * float(gradient.abs().max()), msg=name)
     assert len(batch.ids) < len(plain.ids)
+
+
+def test_many_branches_behind_a_long_beginning_are_one_sequence() -> None:
+    """77 classes behind 200 tokens: the scores of 277 tokens' blocks, not 77 times those of 201. Few and long answers
+    behind a short prompt stay copies; a row with one branch is a plain sequence.
+    """
+
+    def of(shared: int, *lengths: int) -> Row:
+        ids = np.arange(4, 4 + shared + sum(lengths))
+        return Row("r", ids, np.zeros(len(ids), dtype=np.bool_), branches=lengths)
+
+    many = attended(pack([of(200, *[1] * 77)]))
+    assert (many.starts.tolist(), many.places, many.branches) == ([0, 277], None, ((1,) * 77,))
+    few = attended(pack([of(9, *[100] * 4), of(30, 20)]))
+    assert few.starts.tolist() == [0, 109, 218, 327, 436, 486]
+    assert few.branches == ((),) * 5
+    assert few.places is not None
+    assert few.places[-50:].tolist() == list(range(409, 459))
 
 
 def test_an_encoder_shares_nothing() -> None:
