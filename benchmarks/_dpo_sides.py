@@ -126,7 +126,9 @@ class _Watch:
 
 
 def ours(settings: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, Any]:
-    """settings: model, batch (pairs a step), alike (bf16 weights, the allocator as it is) or not."""
+    """settings: model, batch (pairs a step), micro_tokens (None: the usual), alike (bf16 weights, the allocator as it
+    is) or not.
+    """
     import numpy as np
     import torch
 
@@ -135,6 +137,7 @@ def ours(settings: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, Any]:
     from luthier.engine.device import choose, keep_memory
     from luthier.engine.fit import Fit, fit
     from luthier.engine.precompute import precompute
+    from luthier.engine.room import USUAL_TOKENS
     from luthier.models.load import load_model
     from luthier.models.roles import Models, role_of
 
@@ -153,7 +156,7 @@ def ours(settings: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, Any]:
         ids = np.array([*shared, *branches[0], *branches[1]], dtype=np.int64)
         marked = np.concatenate([np.zeros(len(shared), dtype=np.bool_), *marks])
         rows.append(Row(f"pair-{number}", ids, marked, branches=tuple(map(len, branches))))
-    watch = _Watch()
+    watch, micro_tokens = _Watch(), settings["micro_tokens"] or USUAL_TOKENS
     with tempfile.TemporaryDirectory() as folder:
         # With the file that a run keeps: writing it belongs to the cost.
         ready = watch.asking(
@@ -162,7 +165,7 @@ def ours(settings: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, Any]:
                 role,
                 rows,
                 device=compute.device,
-                micro_tokens=4096,
+                micro_tokens=micro_tokens,
                 file=Path(folder) / "r.safetensors",
             )
         )
@@ -182,6 +185,7 @@ def ours(settings: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, Any]:
             phase=phase,
             rows=ready,
             device=torch.device("cpu"),
+            micro_tokens=micro_tokens,
             log=log,
             order=order,
         )

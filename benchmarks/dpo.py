@@ -11,7 +11,8 @@ wall time too where no run was kept waiting.
 Two comparisons: "as a user gets it", with what each side chooses by itself, and "like for like", with bf16 weights, the
 same allocator thresholds, the same threads and no recomputation. There the peer is called in its fastest way, which the
 rows name: with its bf16 autocast or without, with its own pass of the reference or without, and with the batch found by
-doubling and halving as far as memory allows; ours keeps 16 pairs a step.
+doubling and halving as far as memory allows; ours keeps 16 pairs a step, in micro-batches (machine.micro_tokens) that
+hold about what one pair of the peer's does, since memory is compared too.
 """
 
 from __future__ import annotations
@@ -48,15 +49,20 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Way:
-    """How a side is called: pairs a step; of the peer its autocast, and whether the reference has a pass of its own."""
+    """How a side is called: pairs a step; of the peer its autocast, and whether the reference has a pass of its own; of
+    ours the tokens of a micro-batch (None: what it chooses).
+    """
 
     batch: int
     autocast: bool = True
     precompute: bool = False
+    micro_tokens: int | None = None
 
 
 USUAL = {"ours": Way(16), "other": Way(8)}
 """Ours with a usual number of pairs; the peer's own default."""
+SMALL = Way(16, micro_tokens=512)
+"""Ours like for like."""
 
 
 def measure(side: str, model: Path, *, pairs: int, way: Way, alike: bool) -> Result:
@@ -175,12 +181,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("as a user gets it", flush=True)
         usual = compare(model, pairs=pairs, turns=turns, ways=USUAL, alike=False)
         print("like for like", flush=True)
-        ways = {**USUAL, "other": replace(USUAL["other"], autocast=False) if given.quick else best_way(model)}
+        ways = {"ours": SMALL, "other": replace(USUAL["other"], autocast=False) if given.quick else best_way(model)}
         alike = compare(model, pairs=pairs, turns=turns, ways=ways, alike=True)
         best = max(best, ceiling())
     other = ways["other"]
     autocast, reference = "with" if other.autocast else "without", "before" if other.precompute else "in"
-    name = f"like for like (other: batches of {other.batch}, {autocast} autocast, reference {reference} its steps)"
+    ours = f"ours: micro-batches of {SMALL.micro_tokens} tokens"
+    theirs = f"other: batches of {other.batch}, {autocast} autocast, reference {reference} its steps"
+    name = f"like for like ({ours}; {theirs})"
     floors = (None, None) if given.quick else (FASTER, SMALLER)
     return finish(
         [

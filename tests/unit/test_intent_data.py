@@ -1,4 +1,4 @@
-"""The letters of the recipe "few-labels" are what their generator says: few labels, and none of the demo's letters."""
+"""The letters of "few-labels" and "few-shot" are what their generator says: few labels, and none of the demo's."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ def test_one_letter_of_each_kind_of_work_has_a_label() -> None:
     assert len(set(texts)) == len(texts)
     demo = (FOLDER / "repair-shop.jsonl").read_text(encoding="utf-8")
     assert not any(json.dumps(text, ensure_ascii=False) in demo for text in texts)
+
+
+def test_a_few_letters_of_each_kind_are_none_of_the_others() -> None:
+    few = rows("shop-intents-few.jsonl")
+    assert Counter(row["label"] for row in few) == dict.fromkeys(made.CLASSES, made.FEW)
+    others = {row["text"] for name in ("shop-intents.jsonl", "shop-intents-test.jsonl") for row in rows(name)}
+    assert len({row["text"] for row in few} - others) == len(few)
 
 
 def test_they_are_read_as_rows_with_and_without_a_class() -> None:
