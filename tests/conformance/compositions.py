@@ -41,7 +41,7 @@ class Composition:
         return f"{self.objective.component_name()}-{self.adaptation.component_name()}-{self.kind}"
 
     def task(self) -> Task:
-        return Task.of(self.objective)
+        return Task.kept(self.objective)
 
     def load(self, task: Task) -> Loaded:
         """A fresh base. Errors: ModelError where the model has no such head."""

@@ -5,7 +5,9 @@ Nothing here names a component: rooms are listed, and examples carry every part 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 import torch
 from tiny import make_bert, make_llama, make_t5, make_tokenizer
 
-from luthier.core.component import ROOMS, Component, build, find, names
+from luthier.core.component import ROOMS, Component, build, describe, find, names
 from luthier.core.contracts import Batch, Objective, Role, Row
 from luthier.core.errors import RecipeError
 from luthier.core.example import Example, Origin, Part, Turn
@@ -174,10 +176,15 @@ def meet(kind: str, task: Any) -> bool:
 
 def load(kind: str, task: Any, facts: Mapping[str, Any], *, words: bool = False) -> Loaded:
     """A fresh copy of the tiny model with the head that the task asks for, or without. Errors: as load_model."""
-    several = facts.get("multi_label", False)
+    several, labels = facts.get("multi_label", False), facts.get("classes")
+    return deepcopy(_loaded(kind, task, None if labels is None else tuple(labels), several, words))
+
+
+@cache
+def _loaded(kind: str, task: Any, labels: tuple[str, ...] | None, several: bool, words: bool) -> Loaded:
     problem: Any = "multi_label_classification" if several else "single_label_classification"
-    labels = facts.get("classes")
-    return load_model(str(folder_of(kind)), task, labels=labels, problem=problem if labels else None, words=words)
+    named = list(labels) if labels else None
+    return load_model(str(folder_of(kind)), task, labels=named, problem=problem if labels else None, words=words)
 
 
 def models_of(objective: Objective, policy: Role, draw: int | None = None) -> Models:
@@ -216,6 +223,9 @@ def answered(objective: OnPolicy, given: list[Example], rows: list[Row], encodin
         return rollouts.rows(0, lambda number: rows, 4096)
 
 
+_TASKS: dict[str, Task] = {}
+
+
 @dataclass(frozen=True)
 class Task:
     """An objective at work: rows of its own encoding, and what it surveyed."""
@@ -244,6 +254,14 @@ class Task:
             rows = precompute(objective, role, rows, device=CPU, micro_tokens=96, others=others)
         rows = settled(objective, rows, given, facts)
         return cls(objective, part, facts, rows)
+
+    @staticmethod
+    def kept(objective: Objective) -> Task:
+        """As `of`, made once for objectives that say the same. Nothing changes a task."""
+        said = json.dumps(describe(objective), sort_keys=True)
+        if said not in _TASKS:
+            _TASKS[said] = Task.of(objective)
+        return _TASKS[said]
 
     def batch(self, *chosen: int, weight: float | None = None) -> Batch:
         """A pack of the rows with these numbers, with a weight of their own where one is given."""
