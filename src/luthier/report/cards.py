@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader
 
+from ..core.component import find, names
 from ..core.files import write_atomic
 from ..core.redact import published
 from . import words
@@ -170,10 +171,17 @@ def _phases(record: Record) -> list[dict[str, Any]]:
         found: dict[str, Any] = {"name": phase.get("name", "train")}
         for key, default in defaults.items():
             found[key] = _component(phase.get(key, default))
+        found["solved"] = _solved(found["adaptation"])
         rest = {key: value for key, value in phase.items() if key not in ("name", "data")}
         found["settings"] = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in rest.items()]
         out.append(found)
     return out
+
+
+def _solved(adaptation: str) -> bool:
+    """Whether it is solved for at once, with neither optimizer nor schedule."""
+    kind: Any = find("adaptations", adaptation) if adaptation in names("adaptations") else None
+    return kind is not None and bool(kind.solved)
 
 
 def _component(value: Any) -> str:

@@ -177,6 +177,14 @@ def test_only_a_recipe(tmp_path: Path):
     assert "**train**: causal_lm, full, adamw, cosine" in card.text
 
 
+def test_what_is_solved_for_has_no_optimizer(tmp_path: Path):
+    phases = "phases: [{objective: classify, adaptation: {classic: {kind: centroid}}}, {objective: classify}]"
+    (tmp_path / "recipe.yaml").write_text(f"name: bare\nmodel: embedded:minilm\n{phases}\n")
+    text = card_of(tmp_path).text
+    assert ": classify, classic, solved at once." in text
+    assert ": classify, full, adamw, cosine." in text
+
+
 def test_repetitions_point_to_the_first_seeds_model(tmp_path: Path):
     for seed in (3, 12):
         (tmp_path / "seeds" / f"seed-{seed}" / "model").mkdir(parents=True)
