@@ -60,7 +60,7 @@ class QuestionAnswering(Check):
         }
         shown = {example.id for example in context.choose(examples, self.samples)} if self.samples else set()
         samples = tuple(
-            Sample(example.id, str(example.parts["question"]), wanted[0] or "(none)", answer or "(none)")
+            Sample(example.id, _asked(example), wanted[0] or "(none)", answer or "(none)")
             for example, (answer, wanted) in zip(examples, pairs, strict=True)
             if example.id in shown
         )
@@ -85,6 +85,11 @@ def _said(example: Example, windows: Sequence[Floats], facts: Mapping[str, Any])
     if best is None or (facts["unanswerable"] and best.margin < 0):
         return ""
     return str(example.parts["context"])[best.begin : best.end].strip()
+
+
+def _asked(example: Example) -> str:
+    """The question, and the passage below it."""
+    return f"{example.parts['question']}\n\n{example.parts['context']}"
 
 
 def _wanted(example: Example) -> tuple[str, ...]:

@@ -64,6 +64,14 @@ def measured(unanswerable: bool) -> dict[tuple[str, str | None], float]:
     return {(one.metric, one.group): one.value for one in found}
 
 
+def test_a_sample_shows_the_question_and_its_passage() -> None:
+    facts = {"span": {"stride": 8, "longest": 30, "unanswerable": True}}
+    scores = QuestionAnswering().measure(SAID, ITEMS, CheckContext(facts, 1, lambda path: ()))  # type: ignore[arg-type]
+    shown = {sample.prompt: (sample.wanted, sample.answer) for sample in scores.samples}
+    assert shown[f"none, but one found?\n\n{CONTEXT}"] == ("(none)", "Bo")
+    assert shown[f"one, but none found?\n\n{CONTEXT}"] == ("Ada", "(none)")
+
+
 def test_scores_by_hand() -> None:
     found = measured(True)
     # Right: 1, 1, then 3 of 3 words of 5 (f1 3/4), 1, 0, 0.
