@@ -6,10 +6,9 @@ kept are plain tensors. Where a row has a list of classes, each class is told fr
 logistic regression are log-odds; those of SVMs rank the classes, and with `calibrate` give probabilities by a sigmoid
 for each class. For few rows, or as what fine-tuning has to beat; `centroid` also for one row a class, such as its name
 (step `class_texts`), and with the objective `self_train` for means of texts that nobody labeled. Needs the extra
-`classic`, but for `centroid`. Source: Alain and Bengio 2016 (arXiv:1610.01644);
-Cortes and Vapnik 1995; Platt 1999; Snell et al. 2017 (arXiv:1703.05175) for means. Errors: ModelError for anything but
-a classifier of texts, for files that do not fit, and always for merge; DataError where a class has too few rows to
-calibrate.
+`classic`, but for `centroid`. Source: Alain and Bengio 2016 (arXiv:1610.01644); Cortes and Vapnik 1995; Platt 1999;
+Snell et al. 2017 (arXiv:1703.05175) for means. Errors: ModelError for anything but a classifier of texts, for files
+that do not fit, and always for merge; DataError where a class has too few rows to calibrate.
 """
 
 from __future__ import annotations
