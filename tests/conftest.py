@@ -16,6 +16,11 @@ import pytest
 from tiny import make_bert, make_llama, make_t5, make_tokenizer
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first: of two workers none is left with a long one when the other has nothing more to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _settled_heap() -> None:
     """What is there when a module begins, imported modules above all, is not looked through at every collection again.

@@ -25,6 +25,7 @@ PROCESSORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="oneDNN's instructions can be forbidden on x86 only"
 )

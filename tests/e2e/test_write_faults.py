@@ -105,6 +105,7 @@ def chain(
     assert left == []
 
 
+@pytest.mark.slow
 def test_a_fault_at_every_file_is_told_and_made_good(
     recipe: Path,
     twin: tuple[dict[Point, int], dict[str, str]],
