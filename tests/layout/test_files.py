@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,22 @@ CONTRACTS = (
 )
 """Where methods are declared for others to write: they may raise NotImplementedError, and their docstrings count."""
 
-every = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES)
+
+def every(rule: Callable[[Module], None]) -> Callable[[], None]:
+    """One test of a rule, which names each module that breaks it: a test for each would cost more than its work."""
+
+    def over_all() -> None:
+        broken = []
+        for name, module in MODULES.items():
+            try:
+                rule(module)
+            except AssertionError as error:
+                broken.append(f"{name}: {error}")
+        if broken:
+            pytest.fail("\n".join(broken), pytrace=False)
+
+    over_all.__name__, over_all.__doc__ = rule.__name__, rule.__doc__
+    return over_all
 
 
 @every
