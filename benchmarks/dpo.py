@@ -41,7 +41,6 @@ from benchmarks.record import Measured, finish
 __all__ = ["Way", "best_way", "compare", "main", "rows_of"]
 
 ROOT = Path(__file__).parent.parent
-SIDES = ("ours", "other")
 PAIRS, TRIAL = SETTLED + 64, SETTLED + 16
 FASTER, SMALLER = 4.0, 1 / 0.6
 Result = dict[str, Any]
@@ -109,14 +108,17 @@ def best_way(model: Path) -> Way:
 
 
 def compare(model: Path, *, pairs: int, turns: int, ways: Mapping[str, Way], alike: bool) -> list[dict[str, Result]]:
-    """Turns of both sides; who goes first changes with each."""
+    """Turns of all ways, over the same pairs; who goes first changes. "other" is the peer, the rest is ours."""
     pairs = max(pairs, 3 * ways["other"].batch)  # two steps to settle, and one to time
     found = []
     for turn in range(turns):
-        order = SIDES if turn % 2 == 0 else SIDES[::-1]
-        found.append({side: measure(side, model, pairs=pairs, way=ways[side], alike=alike) for side in order})
-        for side in SIDES:
-            refuse_unlike(side, found[-1][side])
+        order = list(ways) if turn % 2 == 0 else list(ways)[::-1]
+        results = {}
+        for name in order:
+            side = "other" if name == "other" else "ours"
+            results[name] = measure(side, model, pairs=pairs, way=ways[name], alike=alike)
+            refuse_unlike(name, results[name])
+        found.append(results)
     return found
 
 
@@ -181,11 +183,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("as a user gets it", flush=True)
         usual = compare(model, pairs=pairs, turns=turns, ways=USUAL, alike=False)
         print("like for like", flush=True)
-        ways = {**USUAL, "other": replace(USUAL["other"], autocast=False) if given.quick else best_way(model)}
+        other = replace(USUAL["other"], autocast=False) if given.quick else best_way(model)
+        ways = {"ours": USUAL["ours"], "other": other, "small": SMALL}
         alike = compare(model, pairs=pairs, turns=turns, ways=ways, alike=True)
-        small = [{**turn, "ours": measure("ours", model, pairs=pairs, way=SMALL, alike=True)} for turn in alike]
+        small = [{**turn, "ours": turn["small"]} for turn in alike]
         best = max(best, ceiling())
-    other = ways["other"]
     autocast, reference = "with" if other.autocast else "without", "before" if other.precompute else "in"
     name = f"like for like (other: batches of {other.batch}, {autocast} autocast, reference {reference} its steps)"
     floors = (None, None) if given.quick else (FASTER, SMALLER)

@@ -22,7 +22,7 @@ from make_demo_data import CLASSES, Letter, letter, shingles
 FOLDER = Path(__file__).parent.parent / "src/luthier/embedded/data"
 SEED = 1727
 """Any number would do; this one fixes the files."""
-LABELED, UNLABELED, TEST, FEW = 1, 640, 240, 5
+LABELED, UNLABELED, TEST, FEW = 1, 640, 240, 2
 """Letters with a label of each kind of work; letters without one; letters to measure on; a few of each kind."""
 
 

@@ -2,8 +2,9 @@
 
     python tools/make_name_data.py      rewrites shop-names.jsonl and shop-names-test.jsonl, byte for byte the same
 
-Notes are put together from the sentences of make_question_data.py. In the second file, which is for measuring, are
-people and towns that the first does not name: a list of names learned by heart marks none of them. Spans are in BIO.
+Notes are put together from the sentences of make_question_data.py. The second file, which is for measuring, has people
+and towns that the first does not name, in forms of sentences that the first does not use: neither a list of names nor
+one of phrases learned by heart marks them. Spans are in BIO.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from string import Formatter
 
 from demo_words import NAMES
-from make_question_data import ASIDES, DAYS, FAULTS, INSTRUMENTS, OPENINGS, PLACES, PRICES, SENTENCES, SPANS, TOWNS
+from make_question_data import ASIDES, DAYS, FAULTS, INSTRUMENTS, OPENINGS, PLACES, PRICES, SENTENCES, SPANS
 
 __all__ = ["COUNTS", "FOLDER", "KINDS", "files"]
 
@@ -35,6 +36,13 @@ KINDS = {
     "sum": "price",
 }
 """What the places of the sentences hold; what is in no other place is marked by nothing."""
+TOWNS = (
+    *("Mirecourt", "Cremona", "Markneukirchen", "Mittenwald", "Graslitz", "Elkhart", "Granada", "Paris", "Vienna"),
+    *("Brescia", "Turin", "Naples", "Venice", "Bologna", "Nuremberg", "Leipzig", "Dresden", "Bubenreuth", "Berlin"),
+    *("London", "Birmingham", "Edinburgh", "Lyon", "Nantes", "Brussels", "Ghent", "Amsterdam", "Prague", "Brno"),
+    *("Budapest", "Krakow", "Warsaw", "Lisbon", "Porto", "Madrid", "Valencia", "Seville", "Boston", "Chicago"),
+    *("Nashville", "Kalamazoo", "Toronto", "Osaka", "Nagoya", "Beijing", "Helsinki", "Oslo", "Uppsala", "Odense"),
+)
 TITLES = ("Mrs ", "Mr ", "Dr ", "old ", "the teacher ", "our neighbor ", "", "", "", "")
 
 Words = Mapping[str, Sequence[str]]
@@ -42,9 +50,16 @@ Tagged = list[tuple[str, str]]
 
 
 def words(*, measured: bool) -> Words:
-    """People and towns of one of the files: two thirds to learn from, the others to measure on."""
+    """People, towns and forms of sentences of one of the files: two thirds to learn from, the others to measure on."""
     first, family = NAMES
-    parts = {"first": first, "family": family, "town": TOWNS}
+    parts = {
+        "first": first,
+        "family": family,
+        "towns": random.Random(SEED).sample(TOWNS, len(TOWNS)),
+        "opening": OPENINGS,
+        "aside": ASIDES,
+        **SENTENCES,
+    }
     return {
         name: values[2 * len(values) // 3 :] if measured else values[: 2 * len(values) // 3]
         for name, values in parts.items()
@@ -63,7 +78,7 @@ def tagged(sentence: str, own: Words, draw: random.Random) -> Tagged:
     values = {
         "what": what,
         "another": draw.choice(INSTRUMENTS),
-        "town": draw.choice(own["town"]),
+        "town": draw.choice(own["towns"]),
         "year": str(draw.randrange(1790, 1995)),
         "fault": draw.choice(FAULTS[what]),
         "span": draw.choice(SPANS),
@@ -90,23 +105,27 @@ def tagged(sentence: str, own: Words, draw: random.Random) -> Tagged:
 def notes(own: Words, draw: random.Random) -> Iterator[Tagged]:
     """Notes without end: one in two opens with who brought what, then come one to three other sentences."""
     while True:
-        sentences = [draw.choice(OPENINGS)] if draw.random() < 0.5 else []
+        sentences = [draw.choice(own["opening"])] if draw.random() < 0.5 else []
         kinds = draw.sample(sorted(SENTENCES), draw.randint(1, 2))
-        sentences += [draw.choice(SENTENCES[kind]) for kind in kinds]
+        sentences += [draw.choice(own[kind]) for kind in kinds]
         if draw.random() < 0.5:
-            sentences.append(draw.choice(ASIDES))
+            sentences.append(draw.choice(own["aside"]))
         yield [one for sentence in sentences for one in tagged(sentence, own, draw)]
 
 
 def files() -> dict[str, str]:
-    """The contents of both files, by name; no note is there twice."""
+    """The contents of both files, by name; no note is there twice, also not once in each."""
     draw = random.Random(SEED)
-    found = {}
+    found: dict[str, str] = {}
+    seen: set[str] = set()
     for name, count in COUNTS.items():
         rows: dict[str, dict[str, object]] = {}
         for note in notes(words(measured="test" in name), draw):
             tokens, tags = zip(*note, strict=True)
-            rows.setdefault(" ".join(tokens), {"tokens": tokens, "tags": tags})
+            text = " ".join(tokens)
+            if text not in seen:
+                seen.add(text)
+                rows[text] = {"tokens": tokens, "tags": tags}
             if len(rows) == count:
                 break
         numbered = ({"id": f"note-{number:03d}", **row} for number, row in enumerate(rows.values(), 1))

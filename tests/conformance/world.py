@@ -233,7 +233,7 @@ class Task:
     objective: Objective
     part: str
     facts: Mapping[str, Any]
-    rows: list[Row]
+    rows: tuple[Row, ...]
 
     @classmethod
     def of(cls, objective: Objective, part: str | None = None) -> Task:
@@ -253,7 +253,7 @@ class Task:
             others = dict.fromkeys(objective.sources(), role)
             rows = precompute(objective, role, rows, device=CPU, micro_tokens=96, others=others)
         rows = settled(objective, rows, given, facts)
-        return cls(objective, part, facts, rows)
+        return cls(objective, part, facts, tuple(rows))
 
     @staticmethod
     def kept(objective: Objective) -> Task:

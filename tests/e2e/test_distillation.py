@@ -140,6 +140,11 @@ def test_a_run_whose_adaptation_lies_beside_its_weights_can_teach(
     taught = {"distill_classify": {"teacher": str(run.folder)}}
     student = luthier.run(class_recipe(model, data, objective=taught, epochs=1, checks=[]), out=tmp_path / "student")
     assert len(notes(student.folder)) == 2
+    for other in (["reed", "bow"], ["reed", "bow", "neck", "pegs"]):
+        fewer = [{**record, "label": other[n % len(other)]} for n, record in enumerate(label_records(36))]
+        rows = write_jsonl(tmp_path / "other.jsonl", fewer)
+        with pytest.raises(ModelError, match="was not trained on these classes"):
+            luthier.run(class_recipe(model, rows, objective=taught, epochs=1, checks=[]), out=tmp_path / "refused")
     (later,) = class_recipe(model, data, objective={"distill_classify": {"teacher": "intents"}})["phases"]
     recipe = {**first, "phases": [first["phases"][0], {**later, "name": "student", "from": str(model)}]}
     with pytest.raises(RecipeError, match="the phase 'student' asks 'intents'"):

@@ -29,6 +29,7 @@ def every(rule: Callable[[Module], None]) -> Callable[[], None]:
     """One test of a rule, which names each module that breaks it: a test for each would cost more than its work."""
 
     def over_all() -> None:
+        assert MODULES, "no module was found"
         broken = []
         for name, module in MODULES.items():
             try:

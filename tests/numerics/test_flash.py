@@ -104,6 +104,17 @@ def test_the_probe_runs_once_for_a_kind_of_call_and_draws_nothing(calls: list[tu
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("lengths", [[5, 5], [5]])
+def test_sequences_none_of_which_branches_are_a_plain_pack(calls: list[tuple[int, ...]], lengths: list[int]) -> None:
+    """Rows that branch come as copies on CUDA: one entry for each, all of them empty, and the probe has more."""
+    starts = torch.tensor([0, *lengths]).cumsum(0)
+    inputs = [x[: int(starts[-1])] for x in given()]
+    found = packed_attention(*inputs, starts, scaling=0.3, causal=True, branches=((),) * len(lengths))
+    assert torch.equal(found, packed_attention(*inputs, starts, scaling=0.3, causal=True))
+    assert len(calls) == 3
+    assert list(flash._known.values()) == [True]
+
+
 class _Keeping(torch.autograd.Function):
     """Nothing but a backward pass that wants the boundaries, as torch's does."""
 

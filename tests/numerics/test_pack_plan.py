@@ -26,6 +26,31 @@ def test_masks_of_a_long_causal_sequence_take_no_more_than_its_widest_block() ->
     assert kept_bytes(plan_of((0, length), True, None, CPU), heads=8, group=group) <= BLOCK * group * length * 2
 
 
+def test_of_a_long_sequence_that_branches_no_bias_is_kept_where_branches_are() -> None:
+    """A byte a score of one head there; before them what any causal sequence keeps."""
+    group, shared, branches = 4, 12 * BLOCK, (100, 100, 100)
+    length = shared + sum(branches)
+    plan_of.cache_clear()
+    plan = plan_of((0, length), True, None, CPU, (branches,))
+    (bunch,) = plan.bunches
+    for block in plan.blocks(bunch):
+        plan.bias(bunch, block, 8, group, torch.bfloat16)
+    held = sum(mask.nbytes for mask in plan._masks.values() if mask is not None)
+    widest = shared * BLOCK * group * 2
+    assert held <= widest + (length - shared + BLOCK) * length
+
+
+def test_branches_see_through_a_window_what_stands_near_them() -> None:
+    """Neither queries of the shared part nor those of branches are multiplied with keys that the window hides."""
+    shared, window, branches = 12 * BLOCK, 32, (20,) * 40
+    length = shared + sum(branches)
+    plan_of.cache_clear()
+    plan = plan_of((0, length), True, window, CPU, (branches,))
+    (bunch,) = plan.bunches
+    for low, high, left, right in plan.blocks(bunch):
+        assert right - left <= high - low + window if high <= shared else left >= min(low, shared) - window
+
+
 def test_each_causal_block_hides_what_comes_after_its_queries() -> None:
     plan_of.cache_clear()
     plan = plan_of((0, 2 * BLOCK + 5, 3 * BLOCK + 10), True, None, CPU)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from statistics import mean
 
 import pytest
@@ -42,6 +43,23 @@ def test_rates_and_memory_are_ratios_with_their_floors() -> None:
     assert wall.name == "x: pairs/s"
     assert (memory.value, memory.floor, memory.holds) == (2.0, 1.5, True)
     assert share.value == pytest.approx(0.55)
+
+
+def test_every_way_is_measured_over_the_same_pairs_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def measured(side: str, model: Path, *, pairs: int, way: dpo.Way, alike: bool) -> dict[str, float]:
+        asked.append((side, way.micro_tokens, pairs, alike))
+        return result(1, 1, loss=0.9 if way.micro_tokens == 7 else math.log(2))
+
+    monkeypatch.setattr(dpo, "measure", measured)
+    ways = {"ours": dpo.Way(16), "other": dpo.Way(64), "small": dpo.Way(16, micro_tokens=512)}
+    turns = dpo.compare(Path(), pairs=32, turns=2, ways=ways, alike=True)
+    order = [("ours", None), ("other", None), ("ours", 512)]
+    assert asked == [(*one, 192, True) for one in (*order, *order[::-1])]
+    assert [set(turn) for turn in turns] == [set(ways)] * 2
+    with pytest.raises(SystemExit, match="first loss of small"):
+        dpo.compare(Path(), pairs=32, turns=1, ways=ways | {"small": dpo.Way(16, micro_tokens=7)}, alike=True)
 
 
 def test_a_side_that_does_other_work_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The notes of "entities" are what their generator says: tags that fit, and names that training never saw."""
+"""The notes of "entities" are what their generator says: tags that fit, and names and phrases training never saw."""
 
 from __future__ import annotations
 
@@ -42,6 +42,26 @@ def test_people_and_towns_that_are_measured_were_never_seen() -> None:
     assert min(len(seen), len(asked)) > 10
     assert not seen & asked
     assert names(train, "instrument") == names(test, "instrument"), "what a list can know"
+
+
+def test_phrases_that_are_measured_were_never_seen() -> None:
+    """Neither a note, nor the words that stand before and after a name within its sentence."""
+    train, test = (rows(name) for name in made.COUNTS)
+    assert not {" ".join(row["tokens"]) for row in train} & {" ".join(row["tokens"]) for row in test}
+    seen, asked = ({form for row in found for form in named_forms(row)} for found in (train, test))
+    assert min(len(seen), len(asked)) >= 5
+    assert not seen & asked
+
+
+def named_forms(row: dict[str, Any]) -> set[str]:
+    """The note's sentences that name something, with the kind in the place of each name."""
+    sentences: list[list[str]] = [[]]
+    for token, tag in zip(row["tokens"], row["tags"], strict=True):
+        if not tag.startswith("I-"):
+            sentences[-1].append(f"<{tag[2:]}>" if tag != "O" else token.lower())
+        if token == ".":
+            sentences.append([])
+    return {" ".join(words) for words in sentences if any(word.startswith("<") for word in words)}
 
 
 def test_a_note_is_marked_where_it_names_something() -> None:

@@ -79,6 +79,11 @@ class Classic(Adaptation):
                 )
         if getattr(phase.objective, "label_smoothing", 0):
             yield Problem("label_smoothing is read by nothing: classic has a loss of its own", remedy="remove it")
+        if objective == "self_train" and "weight" in phase.objective.model_fields_set:
+            yield Problem(
+                "weight is read by nothing: classic counts a text that the teacher named as it does a labeled row",
+                remedy="remove it; unlabeled says how many texts stand beside a labeled row",
+            )
         if self.calibrate and self.kind not in ("linear_svm", "rbf_svm"):
             yield Problem(
                 f"calibrate is for SVMs, and the kind is {self.kind}",

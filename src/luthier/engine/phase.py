@@ -44,6 +44,7 @@ __all__ = [
     "Setting",
     "Splits",
     "adapted",
+    "base_head",
     "base_phase",
     "encoding_of",
     "examine_models",
@@ -330,41 +331,53 @@ def _note(setting: Setting, phase: Phase, split: str, text: str) -> None:
     setting.log("note", phase=phase.name, text=f"{split}: {text}")
 
 
-def _lengths(rows: Sequence[Row]) -> list[int]:
-    return [len(row.ids) for row in rows]
-
-
 def base_phase(recipe: Recipe) -> int:
     """The phase (from 0) whose head and data base has: the first, or the last where only that has the head measured."""
     tasks = [phase.objective.task for phase in recipe.phases]
     return 0 if tasks[0] == tasks[-1] else len(tasks) - 1
 
 
+def base_head(recipe: Recipe) -> str:
+    """What the base has for a head where it has none of its own, in words."""
+    number = base_phase(recipe)
+    adaptation = recipe.phases[number].adaptation
+    found = "the body as it was before the first phase, with what the last one finds on it"
+    alone = found if number and not adaptation.words else "a head as it was made, which knows no class"
+    return alone if adaptation.solved else "the body frozen, only the head trained"
+
+
 def fit_head(setting: Setting, splits: Splits, number: int = 0) -> Loaded:
     """The base of a task that needs a head: the model before the first phase, its body frozen, and only the head
-    trained, as phase `number` (from 0) would.
+    trained, as phase `number` (from 0) would. What is solved at once is solved for on that body where earlier phases
+    moved it; where none did, that would be the result itself, and the head stays untrained.
     """
     phase = setting.recipe.phases[number]
+    solved = phase.adaptation.solved
     # Without dropout a frozen body gives the same features at every step: what is fitted is a linear model on them.
     loaded = open_model(setting, number, base=True, dropout=0.0)
     if not loaded.fresh:
         return loaded
-    setting.log("note", text="the base of a task that needs a head: the body stays frozen, a head is trained")
-    head: Adaptation = build("adaptations", "head")  # type: ignore[assignment]
+    setting.log("note", text=f"the base of a task that needs a head: {base_head(setting.recipe)}")
+    if solved and (number == 0 or phase.adaptation.words):
+        return loaded
+    head: Adaptation = phase.adaptation if solved else build("adaptations", "head")  # type: ignore[assignment]
     plain = phase.model_copy(
         update={"name": "base", "adaptation": head, "optimizer": build("optimizers", "adamw"), "penalties": ()}
     )
     model = head.apply(loaded.model)
+    head.furnish(model, loaded.tokenizer)
     encoding = encoding_of(setting, number, loaded)
     rows = _encoded(setting, number, splits, "train", encoding)
     validation = _encoded(setting, number, splits, "validation", encoding)
     machine = setting.recipe.machine.model_copy(update={"gradient_checkpointing": False})  # the body keeps nothing
-    room = make_room(model, plain, machine, setting.compute.device, _lengths(rows), validates=bool(validation))
+    room = make_room(
+        model, plain, machine, setting.compute.device, lengths_of(phase.objective, rows), validates=bool(validation)
+    )
     if room.note:
         setting.log("note", text=room.note)
     policy = role_of(model, loaded.tokenizer.pad_token_id, loaded.pooling)
     (rows, validation), models = _asked(setting, number, loaded, policy, room, splits, rows, validation)
-    fit(
+    (solve if solved else fit)(
         Fit(
             models=models,
             objective=phase.objective,

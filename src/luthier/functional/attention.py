@@ -50,6 +50,7 @@ def packed_attention(
     kind = query.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
     rule = _Rule(scaling, softcap, dropout, query.shape[1] // key.shape[1])
+    branches = branches if any(branches) else ()
     bounds = tuple(int(bound) for bound in starts.tolist())
     assert bounds[-1] == len(query), f"the boundaries end at {bounds[-1]}, the pack at {len(query)}"
 
@@ -60,7 +61,7 @@ def packed_attention(
 
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     with torch.autocast(kind, enabled=False):
-        if softcap is None and sinks is None and dropout == 0 and not any(branches):
+        if softcap is None and sinks is None and dropout == 0 and not branches:
             ready = flash_attention(
                 query, key, value, bounds, scaling=scaling, causal=causal, window=window, products=products
             )

@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 _WORTH = 0.5
-"""Of what copies cost: above it a sequence with a mask of its own, which is a product by itself and, where it is long,
-computes its weights twice, was slower at half of the shapes that were measured.
+"""Of what copies cost: above it a sequence with a mask of its own, which computes its weights twice where it is long,
+was slower at half of the shapes that were measured.
 """
 
 
@@ -101,7 +101,7 @@ def attended(batch: Batch) -> Attended:
         shared = bounds[0] - begin
         own = [high - low for low, high in pairwise([*bounds, end])]
         copied = cost_of([shared + length for length in own])
-        if len(own) == 1 or (batch.ids.device.type != "cuda" and cost_of([end - begin]) <= _WORTH * copied):
+        if len(own) == 1 or (batch.ids.device.type != "cuda" and cost_of([end - begin], alone=True) <= _WORTH * copied):
             places.append(torch.arange(begin, end))
             lengths.append(end - begin)
             branches.append(tuple(own) if len(own) > 1 else ())

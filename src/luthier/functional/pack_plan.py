@@ -25,6 +25,8 @@ BLOCK = 256
 """Queries of a block. Longer sequences are cut, so that causal attention skips most of what it cannot see."""
 _MOVED = 128
 """Scores that cost as much as bringing a token to its place and back, for the backward pass too (a core, 32 wide)."""
+_ALONE = 2**12
+"""Scores that cost as much as a product of its own for one sequence."""
 _SCORES = 2**19
 """Scores of a head that one product may hold: many short sequences go together, long ones alone."""
 
@@ -46,6 +48,11 @@ class Bunch:
     def filled(self) -> bool:
         """Whether some place holds no token of its own."""
         return min(self.lengths) < self.length
+
+    @property
+    def shared(self) -> int:
+        """Of a sequence that branches, the places before its branches; of others all."""
+        return self.lengths[0] - sum(self.branches) if self.branches else self.length
 
     @property
     def short(self) -> bool:
@@ -96,9 +103,9 @@ class Plan:
         """Blocks of queries [low, high) with the keys [left, right) that any of them can see."""
         for low in range(0, bunch.length, BLOCK):
             high = min(low + BLOCK, bunch.length)
-            # A branch lies farther from what is shared than it stands from it: no place is left out for a window.
-            reach = None if bunch.branches else self.window
-            left = 0 if reach is None else max(0, low - reach + 1)
+            reach = self.window
+            # A branch stands right behind what is shared, however far from it it lies.
+            left = 0 if reach is None else max(0, min(low, bunch.shared) - reach + 1)
             right = bunch.length if reach is None else min(bunch.length, high + reach - 1)
             yield low, high, left, min(right, high) if self.causal else right
 
@@ -110,7 +117,7 @@ class Plan:
         It broadcasts to that shape; None where all is seen.
         """
         low, high, left, right = block
-        if bunch.branches:
+        if high > bunch.shared:
             return self._other_branches(bunch, block, group, dtype)
         if self.causal and self.window is None:
             return self._later_keys(high - low, right, group, dtype)
@@ -140,28 +147,39 @@ class Plan:
         return found[:, found.shape[1] - keys :]
 
     def _other_branches(self, bunch: Bunch, block: tuple[int, int, int, int], group: int, dtype: torch.dtype) -> Tensor:
-        """The bias of a block of a sequence that branches: what comes later, and what lies in another branch."""
-        low, high, left, right = block
-        key = (dtype, group, bunch.start, low)
-        if key not in self._masks:
-            lengths = torch.tensor(bunch.branches)
-            shared = bunch.lengths[0] - sum(bunch.branches)
-            numbers = torch.arange(len(lengths)).repeat_interleave(lengths)
-            filling = numbers.new_full((bunch.length - bunch.lengths[0],), len(lengths))
-            branch = torch.cat([numbers.new_full((shared,), -1), numbers, filling])
-            place = torch.arange(bunch.length)
-            begins = torch.tensor([*accumulate(bunch.branches, initial=0)])
-            # Where a token stands in its own branch's text; what fills is told by nobody.
-            stands = torch.where(branch < 0, place, place - begins[branch.clamp(min=0)])
-            of, to = slice(low, high), slice(left, right)
-            hidden = place[of, None] < place[None, to]
-            hidden |= (branch[None, to] >= 0) & (branch[None, to] != branch[of, None])
-            if self.window is not None:
-                hidden |= stands[of, None] - stands[None, to] >= self.window
-            self._masks[key] = self._as_bias(hidden.to(self.device), group, dtype)
-        found = self._masks[key]
-        assert found is not None
+        """The bias of a block that lies in branches: what comes later, and what lies in another branch.
+
+        Of a long sequence only what is hidden is kept, a byte a score of one head: its bias is made anew.
+        """
+        place = (bunch.start, block[0])
+        hidden = self._masks.get(place)
+        if hidden is None:
+            hidden = self._masks[place] = self._hidden_of_branches(bunch, block)
+        if not bunch.short:
+            return self._as_bias(hidden, group, dtype)
+        key = (dtype, group, *place)
+        found = self._masks.get(key)
+        if found is None:
+            found = self._masks[key] = self._as_bias(hidden, group, dtype)
         return found
+
+    def _hidden_of_branches(self, bunch: Bunch, block: tuple[int, int, int, int]) -> Tensor:
+        """[queries, keys] bool, True where a query of the block must not see a key."""
+        low, high, left, right = block
+        lengths = torch.tensor(bunch.branches)
+        numbers = torch.arange(len(lengths)).repeat_interleave(lengths)
+        filling = numbers.new_full((bunch.length - bunch.lengths[0],), len(lengths))
+        branch = torch.cat([numbers.new_full((bunch.shared,), -1), numbers, filling])
+        place = torch.arange(bunch.length)
+        begins = torch.tensor([*accumulate(bunch.branches, initial=0)])
+        # Where a token stands in its own branch's text; what fills is told by nobody.
+        stands = torch.where(branch < 0, place, place - begins[branch.clamp(min=0)])
+        of, to = slice(low, high), slice(left, right)
+        hidden = place[of, None] < place[None, to]
+        hidden |= (branch[None, to] >= 0) & (branch[None, to] != branch[of, None])
+        if self.window is not None:
+            hidden |= stands[of, None] - stands[None, to] >= self.window
+        return hidden.to(self.device)
 
     def _as_bias(self, hidden: Tensor, group: int, dtype: torch.dtype) -> Tensor:
         """[group * queries, keys] of hidden [queries, keys]: -inf where it is True."""
@@ -246,9 +264,12 @@ def plan_of(
     return Plan(tuple(bunches), bounds[-1], causal, window, device)
 
 
-def cost_of(lengths: Sequence[int]) -> int:
-    """What causal sequences of these lengths cost, in scores of a head: those computed, and moving their tokens."""
-    found = 0
+def cost_of(lengths: Sequence[int], alone: bool = False) -> int:
+    """What causal sequences of these lengths cost, in scores of a head: those computed, and moving their tokens.
+
+    alone: no other sequence is computed with them.
+    """
+    found = _ALONE * len(lengths) if alone else 0
     for length in lengths:
         room = _room(length, None)
         whole, left = divmod(room, BLOCK)

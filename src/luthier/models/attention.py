@@ -160,6 +160,7 @@ def _attend_packed(
     if call is not None:
         call.layers += 1
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    # Models let few keywords through to attention; of those of transformers' own kernels, this one is free here.
     shared: Attended | None = options.get("cu_seq_lens_k")
     rule: dict[str, Any] = {
         "scaling": query.shape[-1] ** -0.5 if scaling is None else float(scaling),

@@ -7,6 +7,7 @@ model/adapter/            the adaptation's own files, and luthier.json, which sa
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from ..core.component import build, describe
 from ..core.contracts import Adaptation
 from ..core.errors import LuthierError, ModelError
 from ..core.files import write_atomic
+from .configuration import CLASSIFIERS, Task
+from .files import CONFIG, read_json
 
-__all__ = ["carried_in", "put_on", "write_carried"]
+__all__ = ["carried_in", "put_on", "refuse_other_classes", "write_carried"]
 
 FOLDER, SPEC = "adapter", "luthier.json"
 
@@ -49,6 +52,28 @@ def carried_in(folder: Path) -> Adaptation | None:
         ) from error
     assert isinstance(found, Adaptation)
     return found
+
+
+def refuse_other_classes(adaptation: Adaptation, folder: Path, task: Task, labels: Sequence[str]) -> None:
+    """Errors: ModelError where what lies beside the classifier in `folder` was trained for other classes than `labels`:
+    a head alone could be replaced, and it may be more than one.
+    """
+    config = read_json(folder / CONFIG)
+    kinds = [str(name) for name in config.get("architectures") or ()]
+    classifies = task in CLASSIFIERS and any(name.endswith(CLASSIFIERS[task]) for name in kinds)
+    named = config.get("id2label") or {}
+    own = [named[key] for key in sorted(named, key=int)]
+    if (classifies or adaptation.words) and own != list(labels):
+        raise ModelError(
+            f"{adaptation.component_name()} was not trained on these classes, but on {_some(own)}",
+            where=str(folder),
+            expected=f"exactly the classes of the data: {_some(labels)}",
+            remedy="train it on rows of these classes first, or give the model that it was made from",
+        )
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def put_on(adaptation: Adaptation, model: nn.Module, folder: Path, tokenizer: Any) -> nn.Module:

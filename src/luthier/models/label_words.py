@@ -143,7 +143,9 @@ class _Reader(nn.Module):
         shown = self._examples(texts)
         prompts = [self._fitted(text, rows, room) for text, rows in zip(texts, shown, strict=True)]
         found = torch.zeros(len(texts), len(labels), device=self._device)
-        lengths = [len(ids) - 1 + sum(1 + len(label) for label in labels) for ids in prompts]
+        # On CUDA attention copies a prompt for each class, and it is its copies that memory must hold.
+        copies = len(labels) if self._device.type == "cuda" else 1
+        lengths = [copies * (len(ids) - 1) + sum(1 + len(label) for label in labels) for ids in prompts]
         order = sorted(range(len(texts)), key=lambda index: (-lengths[index], index))
         for chosen in micro_batches(order, lengths, _TOGETHER):
             batch = pack([_branched(str(index), prompts[index], labels) for index in chosen]).to(self._device)

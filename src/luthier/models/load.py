@@ -20,7 +20,7 @@ from torch import nn
 
 from ..core.contracts import WRITERS
 from ..core.errors import ModelError, first_line, out_of_memory
-from .carried import carried_in, put_on
+from .carried import carried_in, put_on, refuse_other_classes
 from .cast import cast
 from .configuration import ProblemType, Task, auto_class, configuration, plain_configuration, same_head, supports
 from .encoder_decoder import start_token
@@ -89,6 +89,8 @@ def load_model(
     found = fetch(resolve(source))
     base, links = _base_and_adapters(found)
     carried = carried_in(_folder(base))
+    if carried is not None and labels is not None:
+        refuse_other_classes(carried, _folder(base), task, labels)
     if words or (carried is not None and carried.words):
         task = word_task(_folder(base))
     with quiet(), torch.random.fork_rng(devices=[]):

@@ -45,7 +45,7 @@ def _subject_of(setting: Setting, name: str, number: int, loaded: Loaded) -> Mod
         setting.recipe.decoding,
         setting.seed,
         setting.recipe.machine.micro_tokens or 4096,
-        "the body frozen, only the head trained" if name == "base" and loaded.fresh else None,
+        phases.base_head(setting.recipe) if name == "base" and loaded.fresh else None,
     )
 
 

@@ -158,6 +158,10 @@ _LOADS = {
 """The class of transformers that loads a model for a task, and what Luthier's loader calls the task."""
 
 
+_MOVES = ("optimizer", "schedule", "per_step")
+"""What a phase says of its steps: nothing where it is solved at once."""
+
+
 def _task(record: Record) -> str:
     phases = _phases(record)
     return _TASKS.get(phases[-1]["objective"], "text-generation") if phases else "text-generation"
@@ -172,7 +176,8 @@ def _phases(record: Record) -> list[dict[str, Any]]:
         for key, default in defaults.items():
             found[key] = _component(phase.get(key, default))
         found["solved"] = _solved(found["adaptation"])
-        rest = {key: value for key, value in phase.items() if key not in ("name", "data")}
+        unread = ("name", "data", *(_MOVES if found["solved"] else ()))
+        rest = {key: value for key, value in phase.items() if key not in unread}
         found["settings"] = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in rest.items()]
         out.append(found)
     return out

@@ -220,6 +220,9 @@ def test_a_recipe_says_what_classic_does_not_read(bert_folder):
     found = refusals(bert_folder, {"classify": {"label_smoothing": 0.1}}, {"classic": {"calibrate": True}})
     assert "label_smoothing is read by nothing" in found
     assert "calibrate is for SVMs, and the kind is logistic" in found
+    found = refusals(bert_folder, {"self_train": {"teacher": "runs/t", "weight": 1.0}}, "classic")
+    assert "weight is read by nothing: classic counts a text that the teacher named as it does a labeled row" in found
+    assert "weight" not in refusals(bert_folder, {"self_train": {"teacher": "runs/t"}}, "classic")
     found = refusals(bert_folder, "reward", "classic", penalties=["l2_sp"])
     for told in ("the objective is reward", "epochs is read by nothing", "penalties is read by nothing"):
         assert told in found

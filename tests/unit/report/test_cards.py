@@ -178,11 +178,21 @@ def test_only_a_recipe(tmp_path: Path):
 
 
 def test_what_is_solved_for_has_no_optimizer(tmp_path: Path):
-    phases = "phases: [{objective: classify, adaptation: {classic: {kind: centroid}}}, {objective: classify}]"
+    """Its recipe names the defaults all the same, and its training counts as one step."""
+    moved = "optimizer: adamw, schedule: cosine, max_length: 64"
+    first = f"{{name: first, objective: classify, adaptation: {{classic: {{kind: centroid}}}}, {moved}}}"
+    phases = f"phases: [{first}, {{objective: classify, {moved}}}]"
     (tmp_path / "recipe.yaml").write_text(f"name: bare\nmodel: embedded:minilm\n{phases}\n")
-    text = card_of(tmp_path).text
-    assert ": classify, classic, solved at once." in text
-    assert ": classify, full, adamw, cosine." in text
+    trained = {"steps": 1, "epochs": 1, "tokens": 2877, "seconds": 2.6, "trainable": 6545, "parameters": 22571921}
+    record = {"format": 1, "training": {"first": trained}}
+    (tmp_path / "manifest.json").write_text(json.dumps(record))
+    solved, moving = (line for line in card_of(tmp_path).text.splitlines() if line.startswith("- **"))
+    assert ": classify, classic, solved at once." in solved
+    assert "max_length" in solved
+    assert not {"adamw", "cosine"} & set(re.findall(r"\w+", solved))
+    assert ": classify, full, adamw, cosine. Settings: " in moving
+    assert "2,877 tokens, in 2.6 s" in card_of(tmp_path).text
+    assert "1 steps" not in card_of(tmp_path).text
 
 
 def test_repetitions_point_to_the_first_seeds_model(tmp_path: Path):
