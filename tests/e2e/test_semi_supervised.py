@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,23 @@ def test_rounds_of_self_training(bert_folder: Path, tmp_path: Path) -> None:
     recipe["phases"][1]["objective"] = {"self_train": {"teacher": "round-2"}}
     with pytest.raises(RecipeError, match="does not come before it"):
         luthier.run(recipe, out=tmp_path / "other")
+
+
+def test_a_teacher_that_is_sure_of_nothing_is_warned_of(bert_folder: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(bert_folder, tmp_path, {"self_train": {"teacher": "labeled", "confidence": 1.0}})
+    recipe["phases"][0]["epochs"] = 1
+    run = luthier.run(recipe, out=tmp_path / "run")
+    (told,) = (event["text"] for event in events(run.folder, "warning"))
+    entries = Ledger.read(run.folder / "phases/2-round-1/ledger.parquet").entries
+    assert told.startswith(f"train: of {len(entries)} rows {len(entries)} dropped (the teacher is not sure enough")
+
+
+def test_an_epoch_is_one_pass_however_often_its_rows_come(bert_folder: Path, tmp_path: Path) -> None:
+    """Labeled rows are repeated, and of a row's variants an epoch takes one."""
+    recipe = recipe_of(bert_folder, tmp_path, {"uda": {}})
+    run = luthier.run(recipe, out=tmp_path / "run")
+    training = json.loads((run.folder / "manifest.json").read_text())["training"]
+    assert training["round-1"]["epochs"] == pytest.approx(4, rel=0.05)
 
 
 def test_consistency_says_how_sure_the_model_is(bert_folder: Path, tmp_path: Path) -> None:

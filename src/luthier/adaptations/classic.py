@@ -58,6 +58,10 @@ class Classic(Adaptation):
     pooling: Literal["mean", "cls", "max", "lasttoken"] = Field("mean", description="of a text's tokens")
     normalize: bool = Field(True, description="features at unit length")
 
+    @property
+    def extra(self) -> str | None:
+        return None if self.kind == "centroid" else "classic"
+
     def problems(self, recipe: Recipe, phase: Phase | None) -> Iterator[Problem]:
         from ..models.groups import unfoldable_problems
 
@@ -75,7 +79,8 @@ class Classic(Adaptation):
         for name in ("epochs", "steps", "penalties"):
             if getattr(phase, name):
                 yield Problem(
-                    f"{name} is read by nothing: classic finds its classifier at once", remedy=f"remove {name}"
+                    f"{name} is read by nothing: classic finds its classifier at once",
+                    remedy=f"remove {name}, or set it to null where a shipped recipe has it",
                 )
         if getattr(phase.objective, "label_smoothing", 0):
             yield Problem("label_smoothing is read by nothing: classic has a loss of its own", remedy="remove it")

@@ -77,6 +77,8 @@ def _worst(by: Mapping[str, Finding]) -> Finding | None:
 
 def show_run(run: Run, until: str) -> None:
     """Base against tuned with intervals, the gates, and where everything lies."""
+    from ..report.comparison import never_found
+
     console = Console(highlight=False)
     rows: dict[tuple[str, str], dict[str, Finding]] = {}
     for finding in run.findings:
@@ -91,6 +93,8 @@ def show_run(run: Run, until: str) -> None:
             cells[key] = [_measured(by.get("base")), _measured(tuned), _measured(change), _p(change)]
         console.print(_table("base against tuned, with 95 % intervals", ("base", "tuned", "change", "p"), cells))
         console.print()
+    for told in never_found(run.findings) if measured else ():
+        console.print(f"[bold]{harmless(told)}[/]\n", soft_wrap=True)
     for verdict in run.gates if measured else ():
         detail = verdict.note or f"{_number(verdict.value or 0.0)} against {_number(verdict.limit or 0.0)}"
         console.print(

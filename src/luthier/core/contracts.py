@@ -303,6 +303,11 @@ class Adaptation(Component):
     """Whether classes are told by a language model's own words: it is then loaded as such, without a head."""
 
     @property
+    def extra(self) -> str | None:
+        """The extra of this package without which it finds nothing; known before any phase is trained."""
+        return None
+
+    @property
     def learns_tokens(self) -> bool:
         """Whether the rows of new tokens train, in the embedding and in the output layer."""
         return False

@@ -36,7 +36,7 @@ def training_account(
     trained = sum(p.numel() for group in phase.adaptation.groups(model) for _, p in group.parameters)
     return {
         "steps": result.steps,
-        "epochs": round(result.tokens / sum(len(row.ids) for row in rows), 2),
+        "epochs": round(result.tokens / sum(row.repeat * len(row.ids) for row in rows), 2),
         "rows": len(rows),
         "tokens": result.tokens,
         "supervised": result.supervised,

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from ..core.component import build
 from ..core.contracts import Adaptation, Role, Row
 from ..core.errors import DataError, ModelError
 from ..core.example import Example
@@ -44,12 +43,11 @@ __all__ = [
     "Setting",
     "Splits",
     "adapted",
-    "base_head",
-    "base_phase",
+    "asked",
+    "encoded",
     "encoding_of",
     "examine_models",
     "facts_of",
-    "fit_head",
     "open_model",
     "survey",
     "train_phase",
@@ -100,7 +98,12 @@ def examine_models(setting: Setting) -> None:
         if source is not None:
             examine(source, phase.objective.task)
         for teacher in sorted({*phase.objective.sources().values()} - {one.name for one in setting.recipe.phases}):
-            examine(teacher, phase.objective.task)
+            try:
+                examine(teacher, phase.objective.task)
+            except ModelError as error:
+                place = f"phases.{number}.objective.{phase.objective.component_name()}"
+                told = [replace(one, found=f"'{teacher}': {one.found}", where=place) for one in error.problems]
+                raise ModelError(told) from error
         for encoder in phase.adaptation.sources():
             examine(encoder, "features")
         examine_rewards(phase.objective, [one.name for one in setting.recipe.phases])
@@ -213,7 +216,7 @@ def encoding_of(setting: Setting, number: int, loaded: Loaded) -> Encoding:
     )
 
 
-def _encoded(setting: Setting, number: int, splits: Splits, split: str, encoding: Encoding) -> list[Row]:
+def encoded(setting: Setting, number: int, splits: Splits, split: str, encoding: Encoding) -> list[Row]:
     """The rows of a split, complete. Errors: DataError, placed at the split where rows themselves give no place."""
     phase = setting.recipe.phases[number]
     encoding.beside = encoders_of(phase.objective)
@@ -252,11 +255,11 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
         if setting.recipe.new_tokens:
             setting.log("note", text=loaded.description["notes"][-1])
     encoding = encoding_of(setting, number, loaded)
-    rows = _encoded(setting, number, splits, "train", encoding)
+    rows = encoded(setting, number, splits, "train", encoding)
     lost = encoding.log.counts()
     _tell(setting, phase, encoding, "training")
     encoding = encoding_of(setting, number, loaded)
-    validation = _encoded(setting, number, splits, "validation", encoding)
+    validation = encoded(setting, number, splits, "validation", encoding)
     _tell(setting, phase, encoding, "validation")
     policy = role_of(loaded.model, loaded.tokenizer.pad_token_id, loaded.pooling)
     penalties = [(penalty, penalty.begin(loaded.model)) for penalty in phase.penalties]
@@ -267,7 +270,7 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
         setting.log("note", phase=phase.name, text=f"gradient checkpointing is on: {room.because}")
     if room.note:
         setting.log("note", phase=phase.name, text=room.note)
-    (rows, validation), models = _asked(setting, number, loaded, policy, room, splits, rows, validation)
+    (rows, validation), models = asked(setting, number, loaded, policy, room, splits, rows, validation)
     job = Fit(
         models=models,
         objective=phase.objective,
@@ -299,7 +302,7 @@ def train_phase(setting: Setting, number: int, splits: Splits) -> FitResult:
     return result
 
 
-def _asked(
+def asked(
     setting: Setting, number: int, loaded: Loaded, policy: Role, room: Room, splits: Splits, *rows: Sequence[Row]
 ) -> tuple[list[list[Row]], Models]:
     """Training and validation rows as they are learned, with what the objective asks other roles about them, which is
@@ -311,13 +314,14 @@ def _asked(
     sources = {role: earlier.get(source, source) for role, source in named.items()}
     others = open_sources(phase.objective, sources, loaded, facts, [*chain(*rows)], compute.dtype, compute.device)
     device, tokens = compute.device, room.micro_tokens
-    asked = partial(precompute, phase.objective, policy, device=device, micro_tokens=tokens, others=others)
+    ask = partial(precompute, phase.objective, policy, device=device, micro_tokens=tokens, others=others)
     found = []
     for split, some in zip(("train", "validation"), rows, strict=True):
         folder, note = setting.phase_folder(number), partial(_note, setting, phase, split)
-        answered = asked(some, file=folder / f"reference-{split}.safetensors", note=note)
+        answered = ask(some, file=folder / f"reference-{split}.safetensors", note=note)
         given, file = splits.get(split, ()), folder / "ledger.parquet"
-        found.append(settled(phase.objective, answered, given, facts, split=split, file=file, note=note))
+        warn = partial(_note, setting, phase, split, kind="warning")
+        found.append(settled(phase.objective, answered, given, facts, split=split, file=file, note=note, warn=warn))
     return found, models_for(phase.objective, policy, others if phase.objective.asked_throughout else None)
 
 
@@ -327,73 +331,5 @@ def _earlier(setting: Setting, number: int, sources: Iterable[str]) -> dict[str,
     return {source: _merged(setting, names.index(source)) for source in sources if source in names}
 
 
-def _note(setting: Setting, phase: Phase, split: str, text: str) -> None:
-    setting.log("note", phase=phase.name, text=f"{split}: {text}")
-
-
-def base_phase(recipe: Recipe) -> int:
-    """The phase (from 0) whose head and data base has: the first, or the last where only that has the head measured."""
-    tasks = [phase.objective.task for phase in recipe.phases]
-    return 0 if tasks[0] == tasks[-1] else len(tasks) - 1
-
-
-def base_head(recipe: Recipe) -> str:
-    """What the base has for a head where it has none of its own, in words."""
-    number = base_phase(recipe)
-    adaptation = recipe.phases[number].adaptation
-    found = "the body as it was before the first phase, with what the last one finds on it"
-    alone = found if number and not adaptation.words else "a head as it was made, which knows no class"
-    return alone if adaptation.solved else "the body frozen, only the head trained"
-
-
-def fit_head(setting: Setting, splits: Splits, number: int = 0) -> Loaded:
-    """The base of a task that needs a head: the model before the first phase, its body frozen, and only the head
-    trained, as phase `number` (from 0) would. What is solved at once is solved for on that body where earlier phases
-    moved it; where none did, that would be the result itself, and the head stays untrained.
-    """
-    phase = setting.recipe.phases[number]
-    solved = phase.adaptation.solved
-    # Without dropout a frozen body gives the same features at every step: what is fitted is a linear model on them.
-    loaded = open_model(setting, number, base=True, dropout=0.0)
-    if not loaded.fresh:
-        return loaded
-    setting.log("note", text=f"the base of a task that needs a head: {base_head(setting.recipe)}")
-    if solved and (number == 0 or phase.adaptation.words):
-        return loaded
-    head: Adaptation = phase.adaptation if solved else build("adaptations", "head")  # type: ignore[assignment]
-    plain = phase.model_copy(
-        update={"name": "base", "adaptation": head, "optimizer": build("optimizers", "adamw"), "penalties": ()}
-    )
-    model = head.apply(loaded.model)
-    head.furnish(model, loaded.tokenizer)
-    encoding = encoding_of(setting, number, loaded)
-    rows = _encoded(setting, number, splits, "train", encoding)
-    validation = _encoded(setting, number, splits, "validation", encoding)
-    machine = setting.recipe.machine.model_copy(update={"gradient_checkpointing": False})  # the body keeps nothing
-    room = make_room(
-        model, plain, machine, setting.compute.device, lengths_of(phase.objective, rows), validates=bool(validation)
-    )
-    if room.note:
-        setting.log("note", text=room.note)
-    policy = role_of(model, loaded.tokenizer.pad_token_id, loaded.pooling)
-    (rows, validation), models = _asked(setting, number, loaded, policy, room, splits, rows, validation)
-    (solve if solved else fit)(
-        Fit(
-            models=models,
-            objective=phase.objective,
-            adaptation=head,
-            phase=plain,
-            rows=rows,
-            validation=validation,
-            renewal=phase.objective.renewal(encoding, setting.seed),
-            folder=setting.folder.path / "phases" / "0-base" / "checkpoints",
-            seed=setting.seed,
-            device=setting.compute.device,
-            micro_tokens=room.micro_tokens,
-            most_tokens=machine.micro_tokens,
-            learned=room.learned,
-            log=setting.log,
-            stop=setting.stop,
-        )
-    )
-    return replace(loaded, model=model)
+def _note(setting: Setting, phase: Phase, split: str, text: str, kind: str = "note") -> None:
+    setting.log(kind, phase=phase.name, text=f"{split}: {text}")

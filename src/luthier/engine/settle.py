@@ -22,10 +22,11 @@ def settled(
     split: str = "train",
     file: Path | None = None,
     note: Callable[[str], None] = lambda text: None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> list[Row]:
     """The rows of a split that are learned (Objective.settle). file: where the ledger is written, if it says anything.
 
-    note: is told how many rows became what.
+    note: is told how many rows became what. warn: that none of those which the objective looked at is learned.
     """
     ledger = Ledger()
     page = ledger.page(split, objective.component_name())
@@ -34,5 +35,7 @@ def settled(
         if file is not None:
             ledger.write(file)
         counts = [f"{count['count']:,} {count['action']} ({count['reason']})" for count in ledger.counts()]
-        note(f"of {len(examples):,} rows " + ", ".join(counts))
+        (note if any(entry.action != "dropped" for entry in ledger.entries) else warn)(
+            f"of {len(ledger.entries):,} rows " + ", ".join(counts)
+        )
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
@@ -276,6 +277,8 @@ def _stoppable() -> Iterator[Callable[[], bool]]:
     def ask(number: int, frame: Any) -> None:
         if asked.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if number == signal.SIGINT:  # a handler may come in the middle of a print: this goes past all buffers
+            os.write(2, b"stopping after this step; Ctrl-C again stops at once\n")
         asked.set()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -13,7 +13,8 @@ from ..core.on_policy import OnPolicy, judges_of
 from ..core.recipe import Recipe
 from ..core.run import digest_of
 from ..data.inputs import Inputs
-from ..engine.phase import Setting, base_phase
+from ..engine.base import base_phase
+from ..engine.phase import Setting
 from ..models.source import source_digest
 
 __all__ = ["Key", "base_key", "check_key", "export_key", "prepare_key", "train_key"]

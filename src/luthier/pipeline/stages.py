@@ -194,7 +194,8 @@ def export(setting: Setting) -> None:
         except ModelError as error:
             # What cannot be folded in lies beside the plain base, in the folder that Luthier's own loader looks into.
             setting.log(
-                "warning", text=f"{error.problems[0].found}; model/ holds the base and model/adapter the adaptation"
+                "warning",
+                text=f"{error.problems[0].found}; model/ holds what it lies on, and model/adapter the adaptation",
             )
             plain = phases.open_model(setting, last, dtype=torch.float32)
             save_model(plain.model, plain.tokenizer, setting.folder.model, dtype=dtype, pooling=plain.pooling)

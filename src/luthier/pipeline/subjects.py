@@ -10,6 +10,7 @@ import torch
 from ..core.contracts import WRITERS
 from ..data.prepare import load_splits
 from ..engine import phase as phases
+from ..engine.base import base_head, base_phase, fit_head
 from ..engine.phase import Setting
 from ..evaluate.subject import ModelSubject
 from ..models.export import reload
@@ -45,7 +46,7 @@ def _subject_of(setting: Setting, name: str, number: int, loaded: Loaded) -> Mod
         setting.recipe.decoding,
         setting.seed,
         setting.recipe.machine.micro_tokens or 4096,
-        phases.base_head(setting.recipe) if name == "base" and loaded.fresh else None,
+        base_head(setting.recipe) if name == "base" and loaded.fresh else None,
     )
 
 
@@ -63,7 +64,7 @@ def _open(setting: Setting, name: str, dtype: torch.dtype) -> Loaded:
 
 
 def _base(setting: Setting) -> Loaded:
-    number = phases.base_phase(setting.recipe)
+    number = base_phase(setting.recipe)
     if setting.recipe.phases[number].objective.task not in WRITERS:  # opened as it is where its head is there already
-        return phases.fit_head(setting, splits_of(setting, number), number)
+        return fit_head(setting, splits_of(setting, number), number)
     return phases.open_model(setting, 0)

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ..core.component import build
 from ..core.errors import LuthierError, MissingExtra, Problem
 from ..core.recipe import Phase, Recipe
 from ..core.recipe_file import load_recipe
@@ -20,6 +21,7 @@ from ..data.inputs import recorded_under
 from ..data.places import path_problems
 from ..models.files import CONFIG, read_json
 from ..models.source import check_source, resolve
+from .doctor import EXTRAS
 
 __all__ = ["checked", "outside_problems"]
 
@@ -59,6 +61,7 @@ def outside_problems(value: Mapping[str, Any], recorded: Mapping[str, str] | Non
         for name, parameters in check.items() if isinstance(check, Mapping) else ():
             if isinstance(parameters, Mapping) and isinstance(parameters.get("on"), str):
                 found.extend(_at(f"checks.{number}.{name}.on", _path(parameters["on"], known)))
+    found.extend(_extras(phases))
     if "tensorboard" in _list(value.get("trackers")) and importlib.util.find_spec("tensorboard") is None:
         found.extend(_at("trackers", MissingExtra.of("tensorboard", "the tracker tensorboard").problems))
     return found
@@ -164,6 +167,19 @@ def _count(source: Any) -> int | None:
     """How many layers the model has, where its configuration is on this machine and says so."""
     own = _config(source).get("num_hidden_layers") if isinstance(source, str) else None
     return own if isinstance(own, int) else None
+
+
+def _extras(phases: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
+    """Adaptations whose packages are not installed: known before the phases that come first are trained."""
+    for number, phase in enumerate(phases):
+        try:
+            adaptation: Any = build("adaptations", phase.get("adaptation") or "full")
+        except LuthierError:
+            continue  # told with the recipe's own problems
+        extra = adaptation.extra
+        if extra is not None and importlib.util.find_spec(EXTRAS[extra][0]) is None:
+            missing = MissingExtra.of(extra, f"the adaptation {adaptation.component_name()}").problems
+            yield from _at(f"phases.{number}.adaptation", missing)
 
 
 def _path(path: str, known: Mapping[str, str]) -> Sequence[Problem]:

@@ -126,9 +126,10 @@ def plan(recipe: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[st
         TemporaryDirectory(prefix="luthier-plan-") as folder,
         shelf_for(loaded.data, Path(folder, "unfinished", "data")) as shelf,
     ):
-        prepared = prepare(loaded.data, loaded.seeds[0], shelf)
         log = EventLog(None)
         setting = Setting(_from_the_start(loaded), RunFolder(folder), compute, log, loaded.seeds[0])
+        phases.examine_models(setting)
+        prepared = prepare(loaded.data, loaded.seeds[0], shelf)
         return _Planning(setting, loaded, prepared).plan()
 
 

@@ -14,7 +14,7 @@ from ..core.gates import parse
 from .record import Record
 from .words import interval, number, probability, signed
 
-__all__ = ["Compared", "Judgement", "compare", "headline", "judgement_words"]
+__all__ = ["Compared", "Judgement", "compare", "headline", "judgement_words", "never_found"]
 
 Judgement = Literal["better", "worse", "unclear", "neutral", "untold"]
 
@@ -127,10 +127,26 @@ def compare(findings: Sequence[Finding]) -> list[Compared]:
 
 
 def headline(record: Record) -> str:
-    """The verdict in one or two plain sentences: what moved most to the point, and whether the gates hold."""
+    """The verdict in a few plain sentences: what moved most to the point, whether the gates hold, and what of all that
+    was to be found never was.
+    """
     if not record.measured:
         return "This run has not come to its end: nothing was measured yet."
-    return f"{_movement(record)} {_gates(record)}"
+    told = (_movement(record), _gates(record), *never_found(record.findings))
+    return " ".join(told)
+
+
+def never_found(findings: Sequence[Finding], most: int = 5) -> list[str]:
+    """A sentence for each check whose tuned model found nothing of some class or kind: a mean over all hides it."""
+    missed: dict[str, list[str]] = {}
+    for one in findings:
+        if one.group and (one.metric, one.subject, one.value) == ("recall", "tuned", 0):
+            missed.setdefault(one.check, []).append(f"'{one.group}'")
+    return [
+        f"Of {', '.join(names[:most])}{f' and {len(names) - most} more' if len(names) > most else ''} "
+        f"nothing was found ({check})."
+        for check, names in missed.items()
+    ]
 
 
 def _movement(record: Record) -> str:

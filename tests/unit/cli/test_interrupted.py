@@ -45,8 +45,10 @@ def test_a_signal_before_anything_is_loaded_ends_with_130(
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
 
 
-def test_a_second_ctrl_c_ends_a_run_at_once_and_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first asks for a stop after the stage or step; the second does not wait for it."""
+def test_a_second_ctrl_c_ends_a_run_at_once_and_with_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first asks for a stop after the stage or step, and says so; the second does not wait for it."""
     from luthier.pipeline import stages
 
     def impatient(*given: Any) -> None:
@@ -58,6 +60,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once_and_with_130(tmp_path: Path, monkeyp
     with pytest.raises(SystemExit) as end:
         main(["run", "demo", "--out", str(tmp_path / "run"), "--plain"])
     assert end.value.code == 130
+    assert capfd.readouterr().err.startswith("stopping after this step; Ctrl-C again stops at once\n")
 
 
 def test_what_typer_ends_itself_keeps_its_status(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from rich.console import Console
 from small_runs import class_recipe, label_records, write_jsonl
 
-from luthier.core.errors import DataError, RecipeError
+from luthier.core.errors import DataError, ModelError, RecipeError
 from luthier.plan.plan import Plan, plan
 from luthier.plan.show import show
 
@@ -151,6 +152,34 @@ def test_every_problem_comes_at_once(recipe: dict[str, object]) -> None:
     assert {problem.where.split(": ")[-1] for problem in error.value.problems if problem.where} == {
         "seed", "checks.0", "model", "data.train"
     }  # fmt: skip
+
+
+def labeled(folder: Path) -> Path:
+    rows = [{"text": f"{word} {i}", "label": word} for i in range(12) for word in ("violin", "moon")]
+    return write_jsonl(folder / "labeled.jsonl", rows)
+
+
+def test_a_teacher_that_is_not_there_is_told_before_the_data_is_read(bert_folder: Path, tmp_path: Path) -> None:
+    taught = {"distill_classify": {"teacher": str(tmp_path / "nowhere")}}
+    recipe = class_recipe(bert_folder, labeled(tmp_path), objective=taught)
+    with pytest.raises(ModelError, match="there is no such folder") as error:
+        plan(recipe)
+    assert "phases.0.objective.distill_classify" in str(error.value)
+
+
+def test_an_adaptation_whose_package_is_absent_is_told_with_the_recipe(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after the phases that come first were trained; and not where the classifier needs no package."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "sklearn" else real(name))
+    recipe = class_recipe(bert_folder, labeled(tmp_path), adaptation="classic", epochs=None, optimizer="adamw")
+    with pytest.raises(RecipeError) as error:
+        plan(recipe)
+    (problem,) = error.value.problems
+    assert (problem.where, problem.remedy) == ("recipe: phases.0.adaptation", "pip install 'luthier[classic]'")
+    recipe["phases"][0]["adaptation"] = {"classic": {"kind": "centroid"}}
+    assert plan(recipe).phases[0].steps == 1
 
 
 def test_a_check_that_cannot_measure_is_found_before_training(recipe: dict[str, object], tmp_path: Path) -> None:

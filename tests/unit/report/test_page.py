@@ -145,7 +145,7 @@ def test_only_a_recipe(tmp_path: Path):
     (tmp_path / "recipe.yaml").write_text("name: bare\nmodel: embedded:nano\ndata: {train: x.jsonl}\n")
     text = read(tmp_path).text
     assert "This run has not come to its end" in text
-    assert "luthier run recipe.yaml" in text
+    assert "luthier run RUN/recipe.yaml --out runs/again" in text
 
 
 def test_an_empty_manifest_and_empty_evidence(tmp_path: Path):
