@@ -72,13 +72,14 @@ class Classification(Check):
         # One function for all measures: what is summed is then summed once for all of them.
         columns = _of_labels if several else partial(_of_pairs, size=len(classes))
         result = [Measure("subset_accuracy" if several else "accuracy", "higher", row_mean, binary=True)]
-        result.append(Measure("macro_f1", "higher", OfSums(_macro_f1, columns), source=source))
+        result.append(Measure("macro_f1", "higher", OfSums(_macro_f1, columns), source=source, trials=_every_row))
         if several:
-            result.append(Measure("micro_f1", "higher", OfSums(_micro_f1, columns), source=source))
+            result.append(Measure("micro_f1", "higher", OfSums(_micro_f1, columns), source=source, trials=_every_row))
         for number, name in enumerate(classes if self.per_class else ()):
             for metric, block in (("precision", 1), ("recall", 2)):
-                share = OfSums(_share(number, number + block * len(classes)), columns)
-                result.append(Measure(metric, "higher", share, source=source, paired=False, group=name))
+                of = number + block * len(classes)
+                share, trials = OfSums(_share(number, of), columns), _column(columns, of)
+                result.append(Measure(metric, "higher", share, source, trials=trials, paired=False, group=name))
         return result
 
 
@@ -121,6 +122,14 @@ def _macro_f1(sums: Floats, rows: Floats) -> Floats:
 def _micro_f1(sums: Floats, rows: Floats) -> Floats:
     right, given, gold = (block.sum(axis=1) for block in np.split(sums, 3, axis=1))
     return np.asarray(2 * right / (given + gold))
+
+
+def _every_row(values: Floats) -> Floats:
+    return np.ones(len(values))
+
+
+def _column(columns: Callable[[Floats], Floats], number: int) -> Callable[[Floats], Floats]:
+    return lambda values: columns(values)[:, number]
 
 
 def _share(numerator: int, denominator: int) -> Callable[[Floats, Floats], Floats]:

@@ -83,11 +83,14 @@ class Tagging(Check):
         kinds: Sequence[str] | None = facts.get("kinds", ())
         if kinds is None:
             return [accuracy]
-        result = [Measure(name, "higher", OfSums(_whole(name), _all_kinds), source="spans") for name in _SHARES]
+        result = [
+            Measure(name, "higher", OfSums(_whole(name), _all_kinds), "spans", trials=_tried(name, range(len(kinds))))
+            for name in _SHARES
+        ]
         for number, kind in enumerate(kinds if self.per_kind else ()):
             for name in _SHARES:
-                share = OfSums(_of_kind(name, number, len(kinds)))
-                result.append(Measure(name, "higher", share, source="spans", paired=False, group=kind))
+                share, trials = OfSums(_of_kind(name, number, len(kinds))), _tried(name, [number])
+                result.append(Measure(name, "higher", share, "spans", trials=trials, paired=False, group=kind))
         return [*result, accuracy]
 
 
@@ -116,6 +119,12 @@ def _whole(name: str) -> Callable[[Floats, Floats], Floats]:
 
 def _of_kind(name: str, number: int, kinds: int) -> Callable[[Floats, Floats], Floats]:
     return lambda sums, rows: _SHARES[name](*(sums[:, number + block * kinds] for block in range(3)))
+
+
+def _tried(name: str, kinds: Sequence[int]) -> Callable[[Floats], Floats]:
+    """Of each row [n] the spans of these kinds that the share is one of."""
+    blocks = {"f1": (1, 2), "precision": (1,), "recall": (2,)}[name]
+    return lambda spans: spans[:, [kind + block * (spans.shape[1] // 3) for kind in kinds for block in blocks]].sum(1)
 
 
 def _share_of_words(sums: Floats, rows: Floats) -> Floats:

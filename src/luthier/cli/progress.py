@@ -100,8 +100,8 @@ class Console:
 
 
 def _told(record: Mapping[str, Any]) -> str:
-    """What objectives that learn from preferences and rewards tell beside the loss, as far as it is looked at first."""
+    """What objectives tell beside the loss, as far as it is looked at first."""
     figures = record.get("figures", {})
     return "".join(
-        f"  {name} {figures[name]:z.2f}" for name in ("reward", "kl", "accuracy", "margin") if name in figures
+        f"  {name} {figures[name]:z.2f}" for name in ("reward", "kl", "accuracy", "margin", "sure") if name in figures
     )

@@ -143,6 +143,9 @@ class Measure:
     """Rows are 0 or 1 and the aggregate is their mean: McNemar applies."""
     share: bool = False
     """Rows lie from 0 to 1 and the aggregate is their mean: where all are alike, exact binomial bounds stand."""
+    trials: Callable[[Floats], Floats] | None = None
+    """[n, k] -> [n]: of how many trials a row tells, where the value is told from them alone and lies from 0 to 1 (a
+    class's recall: its rows). Where all are alike, exact binomial bounds of the rows with trials stand."""
     paired: bool = True
     group: str | None = None
     """The part of the data, or the class, that this measure is about; it goes into the finding."""

@@ -115,7 +115,7 @@ def level(scores: Mapping[str, Scores], subject: str, measure: Measure, check: s
         value=value,
         low=low,
         high=high,
-        n=len(own.rows),
+        n=int(_tried(measure, values).sum()) if own.rows else 0,
         better=measure.better,
         group=measure.group,
         against=measure.against,
@@ -130,14 +130,20 @@ def _beside(own: Floats, other: Floats) -> Floats:
     return np.concatenate(sides, axis=1)
 
 
+def _tried(measure: Measure, values: Floats) -> NDArray[np.bool_]:
+    """[n] which rows the value is told from."""
+    return np.ones(len(values), dtype=np.bool_) if measure.trials is None else measure.trials(values) > 0
+
+
 def _bounds(
     measure: Measure, values: Floats, value: float, resampling: Resampling
 ) -> tuple[float | None, float | None, list[str]]:
     replicates = resampling.replicates(measure.aggregate, values)
-    if (measure.binary or measure.share) and np.ptp(replicates) < 1e-12:
+    told = replicates[~np.isnan(replicates)]
+    if (measure.binary or measure.share or measure.trials is not None) and np.ptp(told) < 1e-12:
         # All rows alike: every resample is, too, and the bootstrap would claim certainty. As many rows of another kind
         # as chance may have hidden could be anywhere from 0 to 1.
-        reach = 0.025 ** (1 / resampling.units)
+        reach = 0.025 ** (1 / resampling.units_of(_tried(measure, values)))
         return value * reach, 1 - (1 - value) * reach, ["all rows alike: exact binomial bounds"]
     bounds = interval(value, replicates, resampling.left_out(measure.aggregate, values))
     undefined = int(np.isnan(replicates).sum())

@@ -101,6 +101,10 @@ class Resampling:
         self._kept: NDArray[np.float64] | None = None
         self._sums: dict[tuple[int, Any], _Sums] = {}
 
+    def units_of(self, rows: NDArray[np.bool_]) -> int:
+        """In how many units these rows [n] lie."""
+        return len(np.unique(self._unit[rows]))
+
     def _counts(self) -> Iterator[Floats]:
         """Blocks [b, units] of how often each unit was drawn; kept while all of them fit in one block."""
         if self._kept is not None:

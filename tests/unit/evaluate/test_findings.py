@@ -123,6 +123,22 @@ def test_shares_that_are_all_alike_get_exact_bounds_too():
     assert (ties.low, ties.high) == pytest.approx((0.5 * (1 - upper), 0.5 * (1 + upper)))
 
 
+def test_a_share_of_some_rows_is_bounded_by_those_rows():
+    """Seven rows of a class, all found: as sure as seven hits, not as fifty; and it rests on seven."""
+    rows = np.zeros((50, 2))
+    rows[:7] = 1
+    recall = Measure(
+        "recall", "higher", OfSums(lambda sums, rows: sums[:, 0] / sums[:, 1]), "hits", trials=lambda given: given[:, 1]
+    )
+    found = findings({"tuned": scores("hits", rows)}, [recall], "c", 1)[0]
+    lower = stats.binomtest(7, 7).proportion_ci(method="exact").low
+    assert (found.value, found.high, found.n) == (1.0, 1.0, 7)
+    assert found.low == pytest.approx(lower)
+    rows[:7, 0] = 0
+    found = findings({"tuned": scores("hits", rows)}, [recall], "c", 1)[0]
+    assert (found.value, found.low, found.high) == pytest.approx((0.0, 0.0, 1 - lower))
+
+
 def test_a_change_that_no_row_contradicts_is_not_certain():
     upper = stats.binomtest(0, 50).proportion_ci(method="exact").high
     still = findings({"base": scores("hits", np.zeros(50)), "tuned": scores("hits", np.zeros(50))}, [HITS], "c", 1)[2]
