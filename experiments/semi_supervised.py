@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for seed in range(1, 2 if given.quick else 6):
         files = written(out / f"draw-{seed}", train, test, seed)
         own = [*files, f"seed={seed}"]
-        start = ran("few-labels", [*own, *begun(given.quick)], out / f"labeled-{seed}").folder
+        start = ran("few-labels", [*own, *begun(given.quick)], out / f"start-{seed}").folder
         runs = [
             ran("few-labels", [*own, *overrides(method, start, given.quick)], out / f"{method.split()[0]}-{seed}")
             for method in METHODS
