@@ -135,7 +135,7 @@ def test_plain_transformers_gets_the_base_and_the_card_says_so(carried: Run) -> 
     for name, value in base.state_dict().items():
         assert torch.equal(value, outside.state_dict()[name]), name
     card = (carried.folder / "README.md").read_text()
-    assert "Plain transformers loads the base alone" in card
+    assert "Plain transformers loads the weights alone" in card
     assert "AutoModelForCausalLM.from_pretrained" not in card  # no snippet that gives what was not trained
     assert 'load_model("model", "causal_lm")' in card
     assert "bottleneck" in card

@@ -332,7 +332,7 @@ def test_rows_that_the_teacher_is_sure_of_are_learned_with_its_class(tokenizer: 
     ]
     assert ledger.entries[0].reason.endswith("0.920")
     assert ledger.entries[2].dropped() == ROWS[7]
-    assert notes == ["of 8 rows 2 added (labeled by the teacher), 1 dropped (the teacher is not sure enough)"]
+    assert notes == ["of 3 rows 2 added (labeled by the teacher), 1 dropped (the teacher is not sure enough)"]
 
 
 def test_of_each_class_the_surest_are_taken(tokenizer: Any, tmp_path: Path) -> None:
