@@ -34,6 +34,7 @@ SEED = 20_260
 EDITS = Path(__file__).with_name("_counterfactual_edits.jsonl")
 _PRONOUN = re.compile(r"\b(?:he|she|him|her|his|hers|himself|herself)\b", re.IGNORECASE)
 _END = re.compile(r"""(?<=[.!?])["'”’)]*\s+(?=["'“‘(]*[A-Z])""")
+# Looked for in the last eight characters: a title, its marks, and what is before it.
 _TITLES = re.compile(r"\b(?:Mrs?|Ms|Dr|St|Rev|Hon|Col|Capt|Gen|Prof|[A-Z])\.[\"']?$")
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -161,7 +162,7 @@ def _sentences(text: str) -> Iterator[str]:
         held = ""
         for piece in _END.split(" ".join(paragraph.split())):
             held = f"{held} {piece}".strip()
-            if not _TITLES.search(held):
+            if not _TITLES.search(held[-8:]):
                 yield held
                 held = ""
         if held:

@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -35,6 +35,8 @@ from luthier.models.roles import Models, models_for, role_of
 CLASSES = ("bridge", "strings", "varnish")
 KINDS = ("llama", "bert", "t5")
 CPU = torch.device("cpu")
+MADE = TemporaryDirectory(prefix="luthier-tests-")
+"""Holds the tiny models while the process lasts: cases are made of them before there is any fixture."""
 ENCODERS = ("features", "masked_lm", "question_answering", "sequence_classification", "token_classification")
 """Tasks for which the tiny encoder is the model at home."""
 
@@ -151,7 +153,7 @@ def _part(part: str, number: int) -> Part:
 @cache
 def folder_of(kind: str) -> Path:
     """A tiny model and its tokenizer as a Hugging Face folder."""
-    folder = Path(mkdtemp(prefix=f"luthier-{kind}-"))
+    folder = Path(MADE.name) / kind
     {"llama": make_llama, "bert": make_bert, "t5": make_t5}[kind]().save_pretrained(folder)
     (make_tokenizer() if kind == "llama" else make_tokenizer(template=None)).save_pretrained(folder)
     return folder
