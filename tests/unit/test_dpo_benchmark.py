@@ -66,3 +66,14 @@ def test_a_side_that_does_other_work_is_refused() -> None:
     dpo.refuse_unlike("ours", result(1, 1))
     with pytest.raises(SystemExit, match="not ln 2"):
         dpo.refuse_unlike("other", result(1, 1, loss=0.9))
+
+
+def test_the_peers_fastest_way_is_found_beyond_slower_batches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rates = {1: 1.0, 2: 1.2, 4: 0.8, 8: 0.9, 16: 0.7}
+
+    def measure(side: str, model: Path, *, pairs: int, way: dpo.Way, alike: bool) -> dict[str, float]:
+        assert (side, alike, pairs) == ("other", True, dpo.PAIRS)
+        return {"pairs_per_cpu_s": rates[way.batch] + 0.1 * way.precompute - 0.1 * way.autocast, "peak_gb": 1.0}
+
+    monkeypatch.setattr(dpo, "measure", measure)
+    assert dpo.best_way(tmp_path) == dpo.Way(2, autocast=False, precompute=True)
