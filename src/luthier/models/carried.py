@@ -1,13 +1,14 @@
 """An adaptation that cannot be folded into the weights: kept in `adapter/` in its base's folder, and put back on there.
 
-model/                    the plain base, which transformers loads as it is, without the adaptation
-model/adapter/            the adaptation's own files, and luthier.json, which says how to put it on
+model/                    the plain base, which transformers loads as it is, without the adaptation; a head that was new
+                          and that the adaptation has trained or replaced is left out, so that nobody takes it for one
+model/adapter/            the adaptation's own files, and luthier.json: how to put it on, and what was left out
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,34 @@ from ..core.files import write_atomic
 from .configuration import CLASSIFIERS, Task
 from .files import CONFIG, read_json
 
-__all__ = ["carried_in", "put_on", "refuse_other_classes", "write_carried"]
+__all__ = ["carried_in", "left_out", "put_on", "refuse_other_classes", "superseded", "write_carried"]
 
 FOLDER, SPEC = "adapter", "luthier.json"
 
 
-def write_carried(adaptation: Adaptation, model: nn.Module, folder: Path) -> None:
-    """Writes what `adaptation` trained in `model` beside the base that lies in `folder`; the description comes last."""
+def superseded(adaptation: Adaptation, model: nn.Module, fresh: Iterable[str]) -> frozenset[str]:
+    """Of the base's `fresh` weights those that `adaptation` replaced in `model` or trained: it keeps them itself."""
+    trained = {name for group in adaptation.groups(model) for name, _ in group.parameters}
+    there = {name for name, _ in model.named_parameters()}
+    return frozenset(name for name in fresh if _ends(trained, name) or not _ends(there, name))
+
+
+def _ends(names: Iterable[str], name: str) -> bool:
+    """Whether one of `names` is that parameter, by itself or in a module around it."""
+    return any(one == name or one.endswith(f".{name}") for one in names)
+
+
+def write_carried(
+    adaptation: Adaptation, model: nn.Module, folder: Path, left_out: frozenset[str] = frozenset()
+) -> None:
+    """Writes what `adaptation` trained in `model` beside the base that lies in `folder`; the description comes last.
+
+    left_out: the base's weights that do not lie there.
+    """
     adaptation.save(model, folder / FOLDER)
-    spec = {"adaptation": describe(adaptation)}
+    spec: dict[str, Any] = {"adaptation": describe(adaptation)}
+    if left_out:
+        spec["left_out"] = sorted(left_out)
     write_atomic(folder / FOLDER / SPEC, json.dumps(spec, indent=1) + "\n")
 
 
@@ -43,6 +63,7 @@ def carried_in(folder: Path) -> Adaptation | None:
     try:
         spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = build("adaptations", spec["adaptation"])
+        frozenset(spec.get("left_out", ()))
     except (OSError, ValueError, KeyError, TypeError, LuthierError) as error:
         raise ModelError(
             f"the adaptation beside the model cannot be understood: {error}",
@@ -52,6 +73,11 @@ def carried_in(folder: Path) -> Adaptation | None:
         ) from error
     assert isinstance(found, Adaptation)
     return found
+
+
+def left_out(folder: Path) -> frozenset[str]:
+    """The base's weights that the carried adaptation has its own of; to be asked after `carried_in`."""
+    return frozenset(json.loads((folder / FOLDER / SPEC).read_text(encoding="utf-8")).get("left_out", ()))
 
 
 def refuse_other_classes(adaptation: Adaptation, folder: Path, task: Task, labels: Sequence[str]) -> None:

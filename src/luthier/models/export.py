@@ -6,7 +6,7 @@ The folder is written aside, synced and renamed: what lies under its name is who
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,13 @@ def save_model(
     generation: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
     pooling: Pooling | None = None,
+    left_out: Set[str] = frozenset(),
 ) -> list[Path]:
     """Writes weights (safetensors), configuration, tokenizer, chat template and generation settings; gives the files.
 
     dtype: of the written floating-point weights; None keeps the model's. generation: max_new_tokens, temperature (0 is
-    greedy), top_p. pooling: what sentence-transformers is to make vectors by; None: it is told nothing.
+    greedy), top_p. pooling: what sentence-transformers is to make vectors by; None: it is told nothing. left_out: names
+    of weights that are not written.
     An existing folder of that name is replaced.
     Errors: ModelError for a model that still carries an adapter; MachineError where the disk refuses.
     """
@@ -45,7 +47,9 @@ def save_model(
             remedy="merge the adaptation first",
         )
     with folder_aside(folder, "model") as aside, quiet():
-        _write(model, tokenizer, aside, generation, dtype)
+        _write(model, tokenizer, aside, generation, {n: w for n, w in _cast(model, dtype).items() if n not in left_out})
+        if dtype is not None:
+            _name_dtype(aside / "config.json", dtype)
         if pooling is not None:
             write_pooling(aside, pooling, int(model.config.get_text_config().hidden_size))
     return sorted(file for file in folder.iterdir() if file.is_file())
@@ -65,7 +69,7 @@ def reload(folder: Path, task: Task, dtype: torch.dtype = torch.float32, device:
 
 
 def _write(
-    model: Any, tokenizer: Any, folder: Path, generation: Mapping[str, Any] | None, dtype: torch.dtype | None
+    model: Any, tokenizer: Any, folder: Path, generation: Mapping[str, Any] | None, weights: dict[str, torch.Tensor]
 ) -> None:
     from transformers import GenerationConfig
 
@@ -73,15 +77,16 @@ def _write(
     if kept is not None:
         model.generation_config = GenerationConfig(**_generation(kept, tokenizer, generation))
     try:
-        model.save_pretrained(folder, state_dict=_cast(model, dtype))
+        model.save_pretrained(folder, state_dict=weights)
     finally:
         if kept is not None:
             model.generation_config = kept
     tokenizer.save_pretrained(folder)
-    if dtype is not None:
-        file = folder / "config.json"
-        settings = json.loads(file.read_text(encoding="utf-8")) | {"dtype": str(dtype).removeprefix("torch.")}
-        file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _name_dtype(file: Path, dtype: torch.dtype) -> None:
+    settings = json.loads(file.read_text(encoding="utf-8")) | {"dtype": str(dtype).removeprefix("torch.")}
+    file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _generation(kept: Any, tokenizer: Any, asked: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from torch import nn
 
 from ..core.contracts import WRITERS
 from ..core.errors import ModelError, first_line, out_of_memory
-from .carried import carried_in, put_on, refuse_other_classes
+from .carried import carried_in, left_out, put_on, refuse_other_classes
 from .cast import cast
 from .configuration import ProblemType, Task, auto_class, configuration, plain_configuration, same_head, supports
 from .encoder_decoder import start_token
@@ -105,6 +105,8 @@ def load_model(
             fresh = frozenset(name for name in fresh if name not in held)
         if task == "features":
             fresh = _without_pooler(model, fresh)
+        if carried is not None:
+            fresh -= left_out(_folder(base))
         model = model if whole == dtype else cast(model, dtype)
     _fits(model, tokenizer, source)
     _settle(model, tokenizer, task)

@@ -31,7 +31,7 @@ from ..engine import phase as phases
 from ..engine.phase import Setting
 from ..evaluate.findings import adjust, findings
 from ..evaluate.scores import read_scores, write_scores
-from ..models.carried import carried_in, write_carried
+from ..models.carried import carried_in, superseded, write_carried
 from . import keys, subjects
 from .kept import changes, kept
 from .subjects import splits_of
@@ -198,8 +198,9 @@ def export(setting: Setting) -> None:
                 text=f"{error.problems[0].found}; model/ holds what it lies on, and model/adapter the adaptation",
             )
             plain = phases.open_model(setting, last, dtype=torch.float32)
-            save_model(plain.model, plain.tokenizer, setting.folder.model, dtype=dtype, pooling=plain.pooling)
-            write_carried(adaptation, loaded.model, setting.folder.model)
+            left, target = superseded(adaptation, loaded.model, plain.fresh), setting.folder.model
+            save_model(plain.model, plain.tokenizer, target, dtype=dtype, pooling=plain.pooling, left_out=left)
+            write_carried(adaptation, loaded.model, target, left)
             return
         decoding = (
             setting.recipe.decoding.model_dump() if setting.recipe.phases[last].objective.task in WRITERS else None

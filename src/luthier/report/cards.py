@@ -226,13 +226,16 @@ def _adapters(record: Record) -> list[str]:
     return [file.parent.relative_to(record.folder).as_posix() for file in found if "checkpoint" not in str(file.parent)]
 
 
-def _carried(record: Record) -> str | None:
-    """The name of the adaptation that lies beside the exported base, since it could not be folded in."""
+def _spec(record: Record) -> dict[str, Any]:
+    """The description of what lies beside the exported base, since it could not be folded in."""
     spec = record.folder / _place(record) / "adapter" / "luthier.json"
-    if not spec.exists():
-        return None
-    adaptation = json.loads(spec.read_text(encoding="utf-8"))["adaptation"]
-    return adaptation if isinstance(adaptation, str) else str(next(iter(adaptation)))
+    return json.loads(spec.read_text(encoding="utf-8")) if spec.exists() else {}
+
+
+def _carried(record: Record) -> str | None:
+    """The name of that adaptation."""
+    adaptation = _spec(record).get("adaptation")
+    return adaptation if adaptation is None or isinstance(adaptation, str) else str(next(iter(adaptation)))
 
 
 def _has_template(record: Record) -> bool:
@@ -268,6 +271,7 @@ def _view(record: Record) -> dict[str, Any]:
         "labels": _labels(record),
         "adapters": _adapters(record),
         "carried": _carried(record),
+        "headless": bool(_spec(record).get("left_out")),
         "tokens": (record.recipe.get("decoding") or {}).get("max_new_tokens", 128),
         "rows": [_row(row) for row in rows if row.group is None and (row.base or row.tuned)],
         "groups": sum(row.group is not None for row in rows),
