@@ -84,7 +84,7 @@ def rounding(every: list[Composition]) -> list[Composition]:
     seen: set[tuple[Any, ...]] = set()
     plain_ones = defaults("objectives")
     for one in every:
-        if one.objective in plain_ones:
+        if one.objective in plain_ones and not isinstance(one.objective, OnPolicy):
             branched = any(len(row.branches) > 1 for row in one.task().rows)
             place = (one.kind, one.objective.task, branched, repr(one.adaptation))
             if place not in seen or one.adaptation.component_name() == "full":

@@ -156,11 +156,11 @@ def _logits(folder: Path, text: str) -> tuple[Tensor, Any]:
     """[C] logits of the text, and the model's configuration."""
     import torch
 
-    from ..models.load import load_model
+    from ..models.export import reload
     from ..models.prompt import text_room
 
     task = "sequence_score" if config_of(folder).get("problem_type") == "regression" else "sequence_classification"
-    loaded = load_model(str(model_of(folder)), task)  # type: ignore[arg-type]
+    loaded = reload(model_of(folder), task)  # type: ignore[arg-type]
     limit = text_room(loaded.model) or 512
     encoded = loaded.tokenizer(text, return_tensors="pt", truncation=True, max_length=limit)
     with torch.inference_mode():

@@ -35,6 +35,13 @@ def open_judge(source: str, device: str = "cpu") -> Callable[[Sequence[Example]]
     from ..models.roles import role_of
 
     loaded = load_model(source, "sequence_score", device=device)
+    if loaded.fresh:
+        raise ModelError(
+            f"the model lacks {', '.join(sorted(loaded.fresh))}",
+            where=source,
+            expected="a reward model with the head that was trained",
+            remedy="train one with the objective reward, or copy the folder again with its adapter/",
+        )
     if loaded.model.config.num_labels != 1:
         raise ModelError(
             f"the model has {loaded.model.config.num_labels} classes",

@@ -8,7 +8,7 @@ model/adapter/            the adaptation's own files, and luthier.json: how to p
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,15 @@ from ..core.contracts import Adaptation
 from ..core.errors import LuthierError, ModelError
 from ..core.files import write_atomic
 from .configuration import CLASSIFIERS, Task
-from .files import CONFIG, read_json
+from .files import CARRIED, CARRIED_SPEC, CONFIG, read_json
 
 __all__ = ["carried_in", "left_out", "put_on", "refuse_other_classes", "superseded", "write_carried"]
-
-FOLDER, SPEC = "adapter", "luthier.json"
 
 
 def superseded(adaptation: Adaptation, model: nn.Module, fresh: Iterable[str]) -> frozenset[str]:
     """Of the base's `fresh` weights those that `adaptation` replaced in `model` or trained: it keeps them itself."""
     trained = {name for group in adaptation.groups(model) for name, _ in group.parameters}
-    there = {name for name, _ in model.named_parameters()}
+    there = {name for name, _ in model.named_parameters(remove_duplicate=False)}  # tied weights have several names
     return frozenset(name for name in fresh if _ends(trained, name) or not _ends(there, name))
 
 
@@ -45,11 +43,11 @@ def write_carried(
 
     left_out: the base's weights that do not lie there.
     """
-    adaptation.save(model, folder / FOLDER)
+    adaptation.save(model, folder / CARRIED)
     spec: dict[str, Any] = {"adaptation": describe(adaptation)}
     if left_out:
         spec["left_out"] = sorted(left_out)
-    write_atomic(folder / FOLDER / SPEC, json.dumps(spec, indent=1) + "\n")
+    write_atomic(folder / CARRIED / CARRIED_SPEC, json.dumps(spec, indent=1) + "\n")
 
 
 def carried_in(folder: Path) -> Adaptation | None:
@@ -57,13 +55,14 @@ def carried_in(folder: Path) -> Adaptation | None:
 
     Errors: ModelError where its description cannot be read or names an adaptation that this version does not have.
     """
-    path = folder / FOLDER / SPEC
+    path = folder / CARRIED / CARRIED_SPEC
     if not path.is_file():
         return None
     try:
         spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = build("adaptations", spec["adaptation"])
-        frozenset(spec.get("left_out", ()))
+        if not all(isinstance(name, str) for name in _listed(spec)):
+            raise TypeError("left_out lists names of weights")
     except (OSError, ValueError, KeyError, TypeError, LuthierError) as error:
         raise ModelError(
             f"the adaptation beside the model cannot be understood: {error}",
@@ -77,7 +76,14 @@ def carried_in(folder: Path) -> Adaptation | None:
 
 def left_out(folder: Path) -> frozenset[str]:
     """The base's weights that the carried adaptation has its own of; to be asked after `carried_in`."""
-    return frozenset(json.loads((folder / FOLDER / SPEC).read_text(encoding="utf-8")).get("left_out", ()))
+    return frozenset(_listed(json.loads((folder / CARRIED / CARRIED_SPEC).read_text(encoding="utf-8"))))
+
+
+def _listed(spec: Mapping[str, Any]) -> list[Any]:
+    found = spec.get("left_out", [])
+    if not isinstance(found, list):
+        raise TypeError("left_out is no list")
+    return found
 
 
 def refuse_other_classes(adaptation: Adaptation, folder: Path, task: Task, labels: Sequence[str]) -> None:
@@ -106,5 +112,5 @@ def put_on(adaptation: Adaptation, model: nn.Module, folder: Path, tokenizer: An
     """The model with the adaptation that its folder carries. Errors: ModelError for files that do not fit."""
     adapted = adaptation.apply(model)
     adaptation.furnish(adapted, tokenizer)
-    adaptation.load(adapted, folder / FOLDER)
+    adaptation.load(adapted, folder / CARRIED)
     return adapted.eval()

@@ -8,9 +8,16 @@ from typing import Any
 
 from ..core.errors import ModelError
 
-__all__ = ["ADAPTER", "CONFIG", "INDEX", "read_json", "read_json_list"]
+__all__ = ["ADAPTER", "CARRIED", "CARRIED_SPEC", "CONFIG", "INDEX", "carried_files", "read_json", "read_json_list"]
 
 CONFIG, ADAPTER, INDEX = "config.json", "adapter_config.json", "model.safetensors.index.json"
+CARRIED, CARRIED_SPEC = "adapter", "luthier.json"
+"""The folder of an adaptation that cannot be folded in (models/carried.py), and the file that makes it one."""
+
+
+def carried_files(folder: Path) -> list[Path]:
+    """What lies beside the base in `folder`, where anything is carried: it is as much of the model as its weights."""
+    return sorted((folder / CARRIED).iterdir()) if (folder / CARRIED / CARRIED_SPEC).is_file() else []
 
 
 def read_json(file: Path) -> dict[str, Any]:

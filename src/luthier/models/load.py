@@ -105,7 +105,7 @@ def load_model(
             fresh = frozenset(name for name in fresh if name not in held)
         if task == "features":
             fresh = _without_pooler(model, fresh)
-        if carried is not None:
+        if carried is not None and keep_head:  # another head may have weights of the same names
             fresh -= left_out(_folder(base))
         model = model if whole == dtype else cast(model, dtype)
     _fits(model, tokenizer, source)

@@ -21,7 +21,7 @@ from ..core.errors import LuthierError, ModelError, Problem, first_line, nearest
 from ..core.files import sha256_of
 from ..core.run import digest_of
 from .embedded import embedded_folder
-from .files import ADAPTER, CONFIG, INDEX, read_json
+from .files import ADAPTER, CONFIG, INDEX, carried_files, read_json
 from .whole import folder_problems, weight_problems
 
 __all__ = [
@@ -134,9 +134,9 @@ def source_digest(source: str) -> str:
     folder = resolve(source).folder
     if folder is None:
         return source
-    files = sorted(path for path in folder.iterdir() if path.suffix in _OF_MODELS)
-    states = [(path, path.stat()) for path in files]
-    return digest_of({path.name: _digest(path, state.st_mtime_ns, state.st_size) for path, state in states})
+    files = sorted(path for path in (*folder.iterdir(), *carried_files(folder)) if path.suffix in _OF_MODELS)
+    states = [(path.relative_to(folder).as_posix(), path, path.stat()) for path in files]
+    return digest_of({name: _digest(path, state.st_mtime_ns, state.st_size) for name, path, state in states})
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 import luthier
 from luthier.cli.main import main
@@ -300,6 +302,17 @@ def test_one_letter_that_a_tagger_took_for_a_name_is_not_sought_elsewhere(monkey
     (after,), _, _ = run([example({"text": "By A", "title": "A day"})], model="a folder", replace="mask")
     assert after.parts == {"text": "By [PERSON]", "title": "A day"}
     assert asked == ["By A", "A day"]  # not the id
+
+
+def test_a_tagger_without_its_head_is_refused(tagger_folder: Path, tmp_path: Path) -> None:
+    """transformers makes one up, and marks at random."""
+    shutil.copytree(tagger_folder, tmp_path / "tagger")
+    weights = tmp_path / "tagger" / "model.safetensors"
+    save_file(
+        {name: w for name, w in load_file(weights).items() if name != "classifier.weight"}, weights, {"format": "pt"}
+    )
+    with pytest.raises(ModelError, match=r"it lacks classifier\.weight"):
+        run([example("mary came")], model=str(tmp_path / "tagger"))
 
 
 def test_a_folder_without_a_tagger_is_refused(tmp_path: Path) -> None:

@@ -42,9 +42,11 @@ class Tagger:
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-            model = AutoModelForTokenClassification.from_pretrained(
-                self.folder, local_files_only=True, use_safetensors=True
+            model, told = AutoModelForTokenClassification.from_pretrained(
+                self.folder, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
+            if told["missing_keys"]:
+                raise ValueError(f"it lacks {', '.join(sorted(told['missing_keys']))}")
         except (OSError, ValueError) as error:
             raise ModelError(
                 f"no model that tags tokens can be loaded: {first_line(error)}",

@@ -90,15 +90,18 @@ def _classifier(folder: Path, labels: tuple[str, ...]) -> Callable[[str], _Score
         if not any("SequenceClassification" in name for name in config.architectures or ()):
             raise ValueError(f"its architecture is {', '.join(config.architectures or ('not named',))}")
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        ).eval()
+        model, told = AutoModelForSequenceClassification.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+        if told["missing_keys"]:
+            raise ValueError(f"it lacks {', '.join(sorted(told['missing_keys']))}")
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"the classifier cannot be loaded: {error}",
             where=str(folder),
             expected="a sequence classification model of transformers in safetensors",
         ) from error
+    model.eval()
     toxic = _toxic_labels(model.config.id2label, labels, folder)
     several = model.config.problem_type == "multi_label_classification"
     length = min(int(model.config.max_position_embeddings) - 2, 512, tokenizer.model_max_length)
